@@ -4,3 +4,4 @@
 //! values that only valid input can produce go out, and back. It reads no clock, draws no randomness and does no I/O.
 
 pub mod key;
+pub mod packet;
