@@ -1,1 +1,3 @@
-//! Placeholder until its first module lands.
+//! An embeddable userspace tailnet node.
+mod clock;
+mod udp;
