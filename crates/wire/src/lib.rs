@@ -9,3 +9,14 @@ pub mod key;
 pub mod nacl;
 pub mod packet;
 pub mod stun;
+
+/// Bytes by name from `testdata/go_paths.txt`, which the Go implementation made.
+#[cfg(test)]
+fn go_vector(name: &str) -> Vec<u8> {
+    let lines = include_str!("../testdata/go_paths.txt").lines();
+    let mut named = lines
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(key, _)| *key == name);
+    let (_, digits) = named.next().unwrap();
+    hex::decode(digits).unwrap()
+}

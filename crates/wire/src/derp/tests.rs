@@ -106,6 +106,19 @@ fn a_longer_server_key_frame_and_a_gone_frame_without_reason_are_understood() {
     );
 }
 
+#[test]
+fn what_go_seals_opens_here() {
+    let client = NodePrivate::from_random([1; 32]);
+    let server = NodePrivate::from_random([2; 32]);
+    let info = ClientInfo::open(&crate::go_vector("client_info"), &server, &client.public()).unwrap();
+    assert_eq!(info, ClientInfo::default());
+    let info = ServerInfo::open(&crate::go_vector("server_info"), &client, &server.public()).unwrap();
+    assert_eq!(
+        (info.token_bucket_bytes_per_second, info.token_bucket_bytes_burst),
+        (5, 6)
+    );
+}
+
 proptest! {
     #[test]
     fn frames_survive_any_cut(frames in proptest::collection::vec(any_frame(), 0..8), chunk in 1usize..60) {

@@ -63,6 +63,46 @@ fn a_datagram_of_another_sender_is_refused_before_crypto() {
     assert_eq!(b.open(&datagram), Ok(ping));
 }
 
+#[test]
+fn what_go_seals_opens_here() {
+    let (_, b) = boxes();
+    let tx_id = TxId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    let addr = |text: &str| -> SocketAddr { text.parse().unwrap() };
+    let expected = [
+        (
+            "ping",
+            Message::Ping {
+                tx_id,
+                node_key: Some(NodePublic::from_bytes([7; 32])),
+                padding: 3,
+            },
+        ),
+        (
+            "pong",
+            Message::Pong {
+                tx_id,
+                source: addr("192.0.2.7:41641"),
+            },
+        ),
+        (
+            "pong_derp",
+            Message::Pong {
+                tx_id,
+                source: addr("127.3.3.40:999"),
+            },
+        ),
+        (
+            "call",
+            Message::CallMeMaybe {
+                endpoints: vec![addr("192.0.2.7:41641"), addr("[2001:db8::1]:7")],
+            },
+        ),
+    ];
+    for (name, message) in expected {
+        assert_eq!(b.open(&crate::go_vector(name)), Ok(message), "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn sealing_and_opening_is_the_identity(message in any_message(), nonce: [u8; NONCE_LEN]) {

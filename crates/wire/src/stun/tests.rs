@@ -69,6 +69,15 @@ fn rfc_5769_responses_are_read() {
     );
 }
 
+#[test]
+fn requests_and_responses_are_those_of_go() {
+    let v4 = "192.0.2.7:41641".parse().unwrap();
+    let v6 = "[2001:db8::1]:41641".parse().unwrap();
+    assert_eq!(request(TX).to_vec(), crate::go_vector("stun_request"));
+    assert_eq!(response(TX, v4), crate::go_vector("stun_response4"));
+    assert_eq!(response(TX, v6), crate::go_vector("stun_response6"));
+}
+
 proptest! {
     #[test]
     fn responses_round_trip(tx: [u8; 12], ip: IpAddr, port: u16) {
