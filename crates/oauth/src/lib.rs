@@ -1,1 +1,23 @@
-//! Placeholder until its first module lands.
+//! OAuth 2.1 and OpenID Connect decisions, pure.
+//!
+//! One module per endpoint owns that endpoint's rules: bytes of a request become a type that only valid values
+//! inhabit, and a decision turns it, the [`Caller`](caller::Caller), the records that were read and the time into an
+//! outcome, which is a value. Nothing here knows HTTP, storage or WireGuard, reads a clock or draws randomness: time
+//! and a source of random bytes are arguments, so every decision can be replayed and is run again after a conflict in
+//! the store.
+//!
+//! Three parties, three types. [`caller::Caller`] is the node on this connection; the Subject is the user or node a
+//! grant was given to; [`client::Client`] is the OAuth client. None of them defaults to another.
+
+pub mod caller;
+pub mod client;
+pub mod error;
+pub mod metadata;
+pub mod policy;
+pub mod redirect;
+pub mod register;
+pub mod secret;
+pub mod text;
+
+#[cfg(test)]
+mod tests_support;

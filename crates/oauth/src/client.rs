@@ -1,0 +1,194 @@
+//! An OAuth client, as it is stored.
+
+use core::fmt;
+
+use rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{
+    caller::{Caller, Owner},
+    redirect::RedirectUri,
+    secret::SecretHash,
+    text::DisplayText,
+};
+
+/// The public name of a client: 128 random bits in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// Draws a fresh id.
+    pub fn draw(rng: &mut dyn RngCore) -> Self {
+        let mut raw = [0; 16];
+        rng.fill_bytes(&mut raw);
+        Self(raw.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The id as a request names it. Any text may be asked for; only ids of ours will be found.
+    pub fn from_request(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a client proves at the token endpoint that it is itself (RFC 7591 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// It does not: a public client.
+    None,
+    /// HTTP Basic.
+    ClientSecretBasic,
+    /// `client_secret` in the form.
+    ClientSecretPost,
+}
+
+impl AuthMethod {
+    /// All of them, in the order in which they are advertised.
+    pub const ALL: [Self; 3] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost];
+
+    /// The name in client metadata.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+        }
+    }
+
+    /// Whether clients with this method hold a secret.
+    pub const fn is_confidential(self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// A grant type that a client may be registered for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// RFC 6749 4.1.
+    AuthorizationCode,
+    /// RFC 6749 6.
+    RefreshToken,
+    /// RFC 6749 4.4, confidential clients only.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// All of them, in the order in which they are advertised.
+    pub const ALL: [Self; 3] = [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials];
+
+    /// The name in requests and metadata.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+/// Where an application runs (OpenID Connect Registration 2). The redirect URIs decide, not what was claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationType {
+    /// On a server.
+    Web,
+    /// On its user's computer.
+    Native,
+}
+
+/// Who registered a client, from where, as the netmap had it then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrant {
+    /// Stable id of the node.
+    pub node_id: String,
+    /// MagicDNS name of the node at that time.
+    pub node_name: String,
+    /// Login name of its user, or its tags, at that time.
+    pub user: String,
+}
+
+impl Registrant {
+    /// The registrant that `caller` is.
+    pub fn of(caller: &Caller) -> Self {
+        Self {
+            node_id: caller.node_id.clone(),
+            node_name: caller.node_name.clone(),
+            user: caller.user_label(),
+        }
+    }
+}
+
+/// What a client says about itself, checked and cleaned. Everything but the redirect URIs is for people to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Descriptions {
+    /// `client_name`, unverified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_name: Option<DisplayText>,
+    /// `client_uri`, an http or https URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_uri: Option<String>,
+    /// `logo_uri`; never fetched by a browser on our pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo_uri: Option<String>,
+    /// `tos_uri`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tos_uri: Option<String>,
+    /// `policy_uri`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_uri: Option<String>,
+    /// `contacts`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<DisplayText>,
+    /// `software_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software_id: Option<DisplayText>,
+    /// `software_version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software_version: Option<DisplayText>,
+}
+
+/// A registered client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its public name.
+    pub id: ClientId,
+    /// Hash of its secret; `None` for a public client.
+    pub secret: Option<SecretHash>,
+    /// The one method by which it authenticates.
+    pub auth_method: AuthMethod,
+    /// Where its users may be sent back to.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// What it may ask the token endpoint for.
+    pub grant_types: Vec<GrantType>,
+    /// Where it runs, as its redirect URIs show.
+    pub application_type: ApplicationType,
+    /// The scopes it may ask for; `None` means it named none, so policy alone decides.
+    pub scope: Option<Vec<String>>,
+    /// What it says about itself.
+    pub descriptions: Descriptions,
+    /// To whom it belongs.
+    pub owner: Owner,
+    /// Who registered it.
+    pub registrant: Registrant,
+    /// When it was registered.
+    #[serde(with = "time::serde::timestamp")]
+    pub issued_at: OffsetDateTime,
+    /// When it is forgotten unless it obtains a code or token first; `None` once it has.
+    #[serde(with = "time::serde::timestamp::option")]
+    pub unused_until: Option<OffsetDateTime>,
+}

@@ -1,0 +1,78 @@
+//! The answers that say no: an RFC error code and one sentence for the person who has to act.
+
+use serde::Serialize;
+
+/// An error code of the RFCs this server speaks. The HTTP status that goes with it is chosen by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// RFC 6749 5.2: a parameter is missing, malformed, repeated or contradicts another.
+    InvalidRequest,
+    /// RFC 7591 3.2.2: one of the redirect URIs may not be used.
+    InvalidRedirectUri,
+    /// RFC 7591 3.2.2: a field of the client metadata has a value that is refused.
+    InvalidClientMetadata,
+    /// RFC 6749 4.1.2.1: policy or a person said no.
+    AccessDenied,
+    /// RFC 6749 4.1.2.1: overloaded, or the facts needed to decide are too old.
+    TemporarilyUnavailable,
+    /// RFC 6749 4.1.2.1: our own fault; the log says what happened.
+    ServerError,
+}
+
+impl ErrorCode {
+    /// The code as it stands in `error`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidRedirectUri => "invalid_redirect_uri",
+            Self::InvalidClientMetadata => "invalid_client_metadata",
+            Self::AccessDenied => "access_denied",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::ServerError => "server_error",
+        }
+    }
+}
+
+/// A refusal as the RFCs put it on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {description}", .code.as_str())]
+pub struct OAuthError {
+    code: ErrorCode,
+    description: Box<str>,
+}
+
+impl OAuthError {
+    /// A refusal with one sentence that names the parameter and what to do.
+    ///
+    /// RFC 6749 5.2 allows only printable ASCII without `"` and `\` in a description; anything else is replaced here,
+    /// so a caller may quote what it received.
+    pub fn new(code: ErrorCode, description: impl AsRef<str>) -> Self {
+        let description = description
+            .as_ref()
+            .chars()
+            .map(|c| match c {
+                '"' | '\\' => '\'',
+                ' '..='~' => c,
+                _ => '?',
+            })
+            .collect::<String>();
+        Self {
+            code,
+            description: description.into(),
+        }
+    }
+
+    /// What goes into `error`.
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// What goes into `error_description`: printable ASCII without quotes and backslashes.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The two documents by which clients find everything else: RFC 8414 and OpenID Connect Discovery.
+//!
+//! Both say the same about the same fields. Only what answers is advertised: [`Features`] names the parts that this
+//! build serves, and an endpoint that is not among them is absent (`docs/adr/0020-honest-metadata.md`).
+
+use serde::Serialize;
+
+use crate::client::{AuthMethod, GrantType};
+
+/// The parts of the server that answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Whether `POST /register` may succeed for somebody.
+    pub registration: bool,
+    /// Whether `/authorize` and `/token` are served.
+    pub codes: bool,
+}
+
+/// Where the parts are, below an issuer without a trailing slash.
+pub mod path {
+    /// RFC 8414 metadata.
+    pub const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+    /// OpenID Connect discovery.
+    pub const OPENID_METADATA: &str = "/.well-known/openid-configuration";
+    /// The public signing keys.
+    pub const JWKS: &str = "/.well-known/jwks.json";
+    /// Dynamic registration.
+    pub const REGISTER: &str = "/register";
+    /// Authorization endpoint.
+    pub const AUTHORIZE: &str = "/authorize";
+    /// Token endpoint.
+    pub const TOKEN: &str = "/token";
+}
+
+/// The metadata of an authorization server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration_endpoint: Option<String>,
+    response_types_supported: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_modes_supported: Option<[&'static str; 2]>,
+    grant_types_supported: Vec<&'static str>,
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    code_challenge_methods_supported: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes_supported: Option<[&'static str; 5]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_response_iss_parameter_supported: Option<bool>,
+    #[serde(flatten)]
+    openid: Option<OpenId>,
+}
+
+/// What only the OpenID Connect document says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct OpenId {
+    subject_types_supported: [&'static str; 1],
+    id_token_signing_alg_values_supported: Vec<&'static str>,
+    claims_supported: Vec<&'static str>,
+    request_uri_parameter_supported: bool,
+}
+
+/// The scopes this server gives a meaning to.
+pub const SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "tailnet"];
+
+impl Metadata {
+    /// The RFC 8414 document for `issuer`, which is byte for byte what clients compare.
+    pub fn oauth(issuer: &str, features: Features) -> Self {
+        let at = |path: &str| format!("{issuer}{path}");
+        Self {
+            issuer: issuer.to_owned(),
+            jwks_uri: at(path::JWKS),
+            authorization_endpoint: features.codes.then(|| at(path::AUTHORIZE)),
+            token_endpoint: features.codes.then(|| at(path::TOKEN)),
+            registration_endpoint: features.registration.then(|| at(path::REGISTER)),
+            response_types_supported: ["code"],
+            response_modes_supported: features.codes.then_some(["query", "form_post"]),
+            grant_types_supported: GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
+            token_endpoint_auth_methods_supported: AuthMethod::ALL.iter().map(|method| method.as_str()).collect(),
+            code_challenge_methods_supported: ["S256"],
+            scopes_supported: features.codes.then_some(SCOPES),
+            authorization_response_iss_parameter_supported: features.codes.then_some(true),
+            openid: None,
+        }
+    }
+
+    /// The OpenID Connect document: the same, and what OpenID Connect asks for beyond it.
+    pub fn openid(issuer: &str, features: Features, signing_algs: &[&'static str]) -> Self {
+        Self {
+            openid: Some(OpenId {
+                subject_types_supported: ["public"],
+                id_token_signing_alg_values_supported: signing_algs.to_vec(),
+                claims_supported: ["sub", "iss", "aud", "exp", "iat"].to_vec(),
+                // OpenID Connect Discovery 3 makes true the default.
+                request_uri_parameter_supported: false,
+            }),
+            ..Self::oauth(issuer, features)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
