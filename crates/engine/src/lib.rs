@@ -1,1 +1,7 @@
-//! Placeholder until its first module lands.
+//! State machines of a tailnet node: netmap, packet filter, paths, WireGuard tunnels, TCP/IP, control session.
+//!
+//! Everything here is sans-IO: events come in through `handle_*`, work goes out through `poll_*`, and `poll_timeout`
+//! says when to come back. Time and randomness are arguments; nothing in this crate reads a clock (boringtun, behind
+//! [`tunnel`], is the listed exception) or touches a socket.
+
+pub mod tunnel;

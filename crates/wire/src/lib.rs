@@ -10,6 +10,7 @@ pub mod key;
 pub mod nacl;
 pub mod packet;
 pub mod stun;
+pub mod tsmp;
 
 /// Bytes by name from `testdata/go_paths.txt`, which the Go implementation made.
 #[cfg(test)]
