@@ -4,4 +4,6 @@
 //! says when to come back. Time and randomness are arguments; nothing in this crate reads a clock (boringtun, behind
 //! [`tunnel`], is the listed exception) or touches a socket.
 
+pub mod caps;
+pub mod filter;
 pub mod tunnel;
