@@ -58,14 +58,16 @@ impl IpProto {
     /// SCTP.
     pub const SCTP: Self = Self(132);
 
-    /// Bytes of the transport header that must be present before its fields may be believed.
-    const fn header_len(self) -> usize {
-        match self {
-            Self::ICMPV4 | Self::ICMPV6 => 4,
-            Self::TCP => 20,
-            Self::UDP => 8,
-            Self::SCTP => 12,
-            Self::TSMP => 7,
+    /// Bytes of the transport header that must be present before its fields may be believed. The numbers of ICMP and
+    /// IGMP mean nothing on the other IP version.
+    const fn header_len(self, version: u8) -> usize {
+        match (self, version) {
+            (Self::ICMPV4, 4) | (Self::ICMPV6, 6) => 4,
+            (Self::IGMP, 4) => 8,
+            (Self::TCP, _) => 20,
+            (Self::UDP, _) => 8,
+            (Self::SCTP, _) => 12,
+            (Self::TSMP, _) => 7,
             _ => 0,
         }
     }
@@ -259,10 +261,6 @@ fn parse_v4(bytes: &[u8]) -> Result<Packet, Malformed> {
         }
         packet.fragment = Fragment::First;
     }
-    // IGMP exists on IPv4 only; on IPv6 the number is just another protocol.
-    if packet.proto == IpProto::IGMP && body.len() < 8 {
-        return Err(Malformed::Transport);
-    }
     packet.read_transport(body)?;
     Ok(packet)
 }
@@ -297,7 +295,7 @@ impl Packet {
     /// Fills in what the transport header says. `body` is the packet's own, without padding.
     #[inline]
     fn read_transport(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        if body.len() < self.proto.header_len() {
+        if body.len() < self.proto.header_len(self.version) {
             return Err(Malformed::Transport);
         }
         match (self.proto, body) {
