@@ -1,1 +1,3 @@
-//! Placeholder until its first module lands.
+//! What the node tests share: the pinned real peers, run without root on the in-process tailnet.
+
+pub mod real;

@@ -1,0 +1,70 @@
+//! What can be made to go wrong.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+/// Faults that are on. All off at the start; every one can be set while nodes are running.
+pub(crate) struct Faults {
+    frozen: watch::Sender<bool>,
+    delay_ms: AtomicU64,
+    udp_blocked: AtomicBool,
+    skew_ms: AtomicI64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            frozen: watch::Sender::new(false),
+            delay_ms: AtomicU64::new(0),
+            udp_blocked: AtomicBool::new(false),
+            skew_ms: AtomicI64::new(0),
+        }
+    }
+}
+
+impl Faults {
+    /// A frozen control server keeps its connections and says nothing, not even keepalives.
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Returns at once unless frozen, else when that ends.
+    pub(crate) async fn thawed(&self) {
+        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+    }
+
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.delay_ms
+            .store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Waits as long as every answer of control is to be late.
+    pub(crate) async fn delay(&self) {
+        let delay = self.delay_ms.load(Relaxed);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+    }
+
+    pub(crate) fn set_udp_blocked(&self, blocked: bool) {
+        self.udp_blocked.store(blocked, Relaxed);
+    }
+
+    pub(crate) fn udp_blocked(&self) -> bool {
+        self.udp_blocked.load(Relaxed)
+    }
+
+    pub(crate) fn set_skew(&self, skew: time::Duration) {
+        self.skew_ms
+            .store(i64::try_from(skew.whole_milliseconds()).unwrap_or(0), Relaxed);
+    }
+
+    /// By how much control's clock is ahead of the real one.
+    pub(crate) fn skew(&self) -> time::Duration {
+        time::Duration::milliseconds(self.skew_ms.load(Relaxed))
+    }
+}
