@@ -6,4 +6,5 @@
 
 pub mod caps;
 pub mod filter;
+pub mod netmap;
 pub mod tunnel;
