@@ -1,2 +1,53 @@
-//! Placeholder until its first module lands.
-fn main() {}
+//! The `countersign` binary: arguments, settings, logging, signals and wiring. Nothing is decided here; see
+//! `docs/ARCHITECTURE.md` for where it is.
+
+#![expect(dead_code, reason = "settings are consumed when the node is wired in")]
+
+mod args;
+mod commands;
+mod config;
+mod exit;
+mod log;
+mod notify;
+mod socket;
+mod status;
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use clap::Parser;
+
+use crate::{
+    args::{Cli, IssuerTask, Location, Task},
+    commands::complain,
+    config::Inputs,
+    exit::Exit,
+};
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let exit = match Cli::parse().command {
+        Task::Serve(flags) => commands::serve::run(flags.0, started),
+        Task::Status(args) => at_state_dir(&args.location, async |dir| commands::status::run(&args, dir).await),
+        Task::Ca(location) => at_state_dir(&location, async |dir| commands::ca::run(dir).await),
+        Task::Issuer(IssuerTask::Change(args)) => at_state_dir(&args.location, async |_| Exit::Failed),
+    };
+    exit.into()
+}
+
+/// Runs a command that only needs to know where the state is; one thread is enough for it.
+fn at_state_dir(location: &Location, run: impl AsyncFnOnce(&Path) -> Exit) -> Exit {
+    let state_dir = match config::load_state_dir(Inputs::from_process(location.0.clone())) {
+        Ok(state_dir) => state_dir,
+        Err(problems) => {
+            complain(problems);
+            return Exit::Usage;
+        }
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(&state_dir)),
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            Exit::Failed
+        }
+    }
+}

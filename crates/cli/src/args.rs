@@ -1,0 +1,149 @@
+//! The command line: subcommands by `clap`'s derive, settings from the one list in [`crate::config`].
+//!
+//! Values of settings are taken as text, so that a bad one is reported together with those of the environment and the
+//! file, and not alone by `clap`.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{CONFIG, KEYS, Key};
+
+/// OAuth 2.1 server with dynamic client registration for a tailnet.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Task,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 running but not ready (status),
+4 not running (status, ca), 5 refused by the tailnet or by the stored issuer: a person must decide, 70 a bug";
+
+const SETTINGS: &str = "\
+Every setting has one name: --state-dir here, COUNTERSIGN_STATE_DIR in the environment, state_dir in the file.
+A flag beats a variable, a variable beats the file. Everything that is wrong is reported in one run.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Join the tailnet and serve
+    #[command(after_help = SETTINGS)]
+    Serve(Settings),
+    /// Show how the running server is doing
+    Status(StatusArgs),
+    /// Print the root certificate of the internal CA, and its SHA-256 on stderr
+    Ca(Location),
+    /// The name under which tokens are issued
+    #[command(subcommand)]
+    Issuer(IssuerTask),
+}
+
+/// What to do with the issuer.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerTask {
+    /// Change the stored issuer while the server is stopped; lists what that breaks
+    Change(IssuerChange),
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until the server is ready, also for one that has not started yet
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub(crate) wait: Option<u32>,
+    #[command(flatten)]
+    pub(crate) location: Location,
+}
+
+/// Arguments of `issuer change`.
+#[derive(Debug, Args)]
+pub(crate) struct IssuerChange {
+    /// The new issuer, for example https://idp-1.tail.example
+    pub(crate) issuer: String,
+    /// Do it; without this only the consequences are shown
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) location: Location,
+}
+
+/// Every setting as a flag.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings(pub(crate) Flags);
+
+/// Only the settings that say where the state is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Location(pub(crate) Flags);
+
+/// Written flags by key name.
+pub(crate) type Flags = Vec<(&'static str, Vec<String>)>;
+
+fn all() -> impl Iterator<Item = &'static Key> {
+    std::iter::once(&CONFIG).chain(KEYS)
+}
+
+fn location() -> impl Iterator<Item = &'static Key> {
+    all().filter(|key| key.name == CONFIG.name || key.name == "state_dir")
+}
+
+fn argument(key: &'static Key) -> Arg {
+    let default = key
+        .default
+        .filter(|text| !text.is_empty())
+        .map(|text| format!(" [default: {text}]"));
+    let help = format!("{}{}", key.help, default.unwrap_or_default());
+    let action = if key.list { ArgAction::Append } else { ArgAction::Set };
+    Arg::new(key.name)
+        .long(key.flag())
+        .value_name(key.value)
+        .help(help)
+        .action(action)
+        .allow_hyphen_values(true)
+}
+
+fn flags(keys: impl Iterator<Item = &'static Key>, matches: &ArgMatches) -> Flags {
+    let written = |key: &'static Key| {
+        let values = matches.get_many::<String>(key.name)?;
+        Some((key.name, values.cloned().collect()))
+    };
+    keys.filter_map(written).collect()
+}
+
+/// Implements what `clap` needs to flatten a set of settings into a subcommand.
+macro_rules! settings_arguments {
+    ($name:ident, $keys:ident) => {
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                command.args($keys().map(argument))
+            }
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Ok(Self(flags($keys(), matches)))
+            }
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                self.0 = flags($keys(), matches);
+                Ok(())
+            }
+        }
+    };
+}
+
+settings_arguments!(Settings, all);
+settings_arguments!(Location, location);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! The choice of where log entries go.
+
+use std::{fs::File, os::fd::AsFd};
+
+use super::*;
+
+#[test]
+fn the_journal_is_taken_only_when_standard_error_is_its_stream() {
+    let file = tempfile::tempfile().unwrap();
+    let stat = rustix::fs::fstat(&file).unwrap();
+    let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+    assert_eq!(sink(Some(&stream), file.as_fd(), false), Sink::Journal);
+    let other = File::open("/dev/null").unwrap();
+    assert_eq!(sink(Some(&stream), other.as_fd(), false), Sink::Text);
+    assert_eq!(sink(Some(&stream), other.as_fd(), true), Sink::Terminal);
+    assert_eq!(sink(None, file.as_fd(), false), Sink::Text);
+    assert_eq!(sink(Some("nonsense"), file.as_fd(), false), Sink::Text);
+}

@@ -1,0 +1,147 @@
+//! What the running server tells about itself: the shape of `status --json`, and where it comes from.
+//!
+//! Field names are stable: scripts and tests read them. Times are in milliseconds.
+
+mod render;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::render::render;
+
+/// The whole report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StatusReport {
+    /// Version of the server.
+    pub(crate) version: String,
+    /// Process id of the server.
+    pub(crate) pid: u32,
+    /// How far it is.
+    pub(crate) state: State,
+    /// On the tailnet and listening.
+    pub(crate) ready: bool,
+    /// From the start of the process until it was ready for the first time.
+    pub(crate) ready_after_ms: Option<u64>,
+    /// Since the start of the process.
+    pub(crate) uptime_ms: u64,
+    /// Where a person must log in to admit this node.
+    pub(crate) login_url: Option<String>,
+    /// What keeps the server from working, in one sentence.
+    pub(crate) problem: Option<String>,
+    /// The issuer, once it is known.
+    pub(crate) issuer: Option<String>,
+    /// This node, once control has answered.
+    pub(crate) node: Option<NodeReport>,
+    /// The control server.
+    pub(crate) control: ControlReport,
+    /// The other nodes that the policy lets us see.
+    pub(crate) peers: Vec<PeerReport>,
+    /// Since the start of the process, by name; names are made of the part and the thing counted.
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// How far the server is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    /// Reading its state.
+    #[default]
+    Starting,
+    /// Talking to control for the first time.
+    Joining,
+    /// Waiting for a person to open the login URL.
+    NeedsLogin,
+    /// On the tailnet and listening.
+    Serving,
+    /// Serving, but control has not been heard for too long to issue anything new.
+    Stale,
+    /// Ending what is open.
+    Stopping,
+}
+
+/// This node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeReport {
+    /// Fully qualified MagicDNS name, without the last dot.
+    pub(crate) name: String,
+    /// Stable id, for the policy and for `nodes list`.
+    pub(crate) stable_id: String,
+    /// Tailnet addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Granted tags.
+    pub(crate) tags: Vec<String>,
+    /// When the node key expires, RFC 3339; absent when it does not.
+    pub(crate) key_expiry: Option<String>,
+    /// The relay region where others reach us.
+    pub(crate) home_region: Option<Region>,
+}
+
+/// A DERP region.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Region {
+    /// Number in the DERP map.
+    pub(crate) id: u32,
+    /// Short name in the DERP map.
+    pub(crate) code: String,
+}
+
+/// The control server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ControlReport {
+    /// Its URL.
+    pub(crate) url: String,
+    /// Whether a map stream is open.
+    pub(crate) connected: bool,
+    /// Since the last map message; absent before the first.
+    pub(crate) netmap_age_ms: Option<u64>,
+}
+
+/// One other node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerReport {
+    /// Fully qualified MagicDNS name, without the last dot.
+    pub(crate) name: String,
+    /// Login of its owner; absent for a tagged node.
+    pub(crate) user: Option<String>,
+    /// Its tags.
+    pub(crate) tags: Vec<String>,
+    /// Tailnet addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What control says; absent when it does not say.
+    pub(crate) online: Option<bool>,
+    /// How its packets travel.
+    pub(crate) path: PathReport,
+    /// Since its last authenticated WireGuard packet.
+    pub(crate) last_heard_ms: Option<u64>,
+    /// Open TCP connections.
+    pub(crate) connections: u32,
+}
+
+/// How the packets of a peer travel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum PathReport {
+    /// UDP straight to an address.
+    Direct {
+        /// `ip:port`.
+        address: String,
+    },
+    /// Through a relay.
+    Derp {
+        /// The region.
+        region: Region,
+    },
+    /// Nothing has been exchanged lately.
+    Idle,
+}
+
+/// Where reports come from: the running server, or a script in tests.
+pub(crate) trait StatusSource: Send + Sync + 'static {
+    /// The state of this moment. Must not block: it is called on a runtime thread.
+    fn status(&self) -> StatusReport;
+    /// The root certificate of the internal CA as PEM, or why there is none.
+    fn root_certificate(&self) -> Result<String, String>;
+}
