@@ -5,6 +5,7 @@
 //! [`tunnel`], is the listed exception) or touches a socket.
 
 pub mod caps;
+pub mod control;
 pub mod filter;
 pub mod netmap;
 pub mod tunnel;
