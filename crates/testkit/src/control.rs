@@ -33,6 +33,7 @@ use tokio::{
 pub(crate) use self::session::Injection;
 use crate::{
     http::{self, Head},
+    network::Nat,
     random,
     registry::Registry,
     service::{Connection, Serve},
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
 pub(crate) struct Control {
     pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
+    pub(crate) nat: Option<Arc<Nat>>,
     key: MachinePrivate,
     /// `https://127.0.0.1:<port>`, known once the port is.
     url: std::sync::OnceLock<String>,
@@ -65,10 +67,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(registry: Arc<Registry>, settings: Settings) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, settings: Settings, nat: Option<Arc<Nat>>) -> Self {
         Self {
             registry,
             settings,
+            nat,
             key: MachinePrivate::from_random(random::bytes()),
             url: std::sync::OnceLock::new(),
             sessions: Mutex::default(),

@@ -44,16 +44,19 @@ pub(crate) struct Relay {
     admit: Admit,
     keep_alive: Duration,
     faults: Arc<Faults>,
+    /// Whether nodes are kept from telling each other addresses that the NAT does not know.
+    natted: bool,
     table: Table,
 }
 
 impl Relay {
-    pub(crate) fn new(key: NodePrivate, admit: Admit, keep_alive: Duration, faults: Arc<Faults>) -> Self {
+    pub(crate) fn new(key: NodePrivate, admit: Admit, keep_alive: Duration, faults: Arc<Faults>, natted: bool) -> Self {
         Self {
             key,
             admit,
             keep_alive,
             faults,
+            natted,
             table: Table::default(),
         }
     }
@@ -145,7 +148,7 @@ impl Relay {
     }
 
     fn relay(&self, me: &Client, dst: &NodePublic, packet: &[u8]) {
-        if packet.len() > MAX_PACKET || (self.faults.udp_blocked() && is_call_me_maybe(packet)) {
+        if packet.len() > MAX_PACKET || ((self.natted || self.faults.udp_blocked()) && is_call_me_maybe(packet)) {
             return;
         }
         let mut frame = BytesMut::new();

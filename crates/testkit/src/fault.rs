@@ -1,7 +1,7 @@
 //! What can be made to go wrong.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,6 +12,9 @@ pub(crate) struct Faults {
     frozen: watch::Sender<bool>,
     delay_ms: AtomicU64,
     udp_blocked: AtomicBool,
+    /// Datagrams lost of 65,536.
+    udp_loss: AtomicU32,
+    udp_delay_ms: AtomicU64,
     skew_ms: AtomicI64,
 }
 
@@ -21,6 +24,8 @@ impl Default for Faults {
             frozen: watch::Sender::new(false),
             delay_ms: AtomicU64::new(0),
             udp_blocked: AtomicBool::new(false),
+            udp_loss: AtomicU32::new(0),
+            udp_delay_ms: AtomicU64::new(0),
             skew_ms: AtomicI64::new(0),
         }
     }
@@ -56,6 +61,22 @@ impl Faults {
 
     pub(crate) fn udp_blocked(&self) -> bool {
         self.udp_blocked.load(Relaxed)
+    }
+
+    /// `loss` is the share of datagrams that a NAT loses, from 0 to 1.
+    pub(crate) fn set_udp_quality(&self, loss: f64, delay: Duration) {
+        self.udp_loss.store((loss.clamp(0.0, 1.0) * 65_536.0) as u32, Relaxed);
+        self.udp_delay_ms
+            .store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Whether the datagram with this lot is lost.
+    pub(crate) fn loses(&self, lot: [u8; 2]) -> bool {
+        u32::from(u16::from_be_bytes(lot)) < self.udp_loss.load(Relaxed)
+    }
+
+    pub(crate) fn udp_delay(&self) -> Duration {
+        Duration::from_millis(self.udp_delay_ms.load(Relaxed))
     }
 
     pub(crate) fn set_skew(&self, skew: time::Duration) {

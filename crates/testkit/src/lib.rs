@@ -20,6 +20,7 @@ mod control;
 mod derp;
 mod fault;
 mod http;
+mod network;
 mod policy;
 mod random;
 mod registry;

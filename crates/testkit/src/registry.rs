@@ -96,6 +96,12 @@ impl Record {
         self.expiry.is_some_and(|expiry| expiry <= wall)
     }
 
+    /// Takes over what a node says of itself; NetInfo stays when nothing is said of it.
+    pub(crate) fn set_hostinfo(&mut self, hostinfo: Hostinfo) {
+        let net_info = std::mem::replace(&mut self.hostinfo, hostinfo).net_info;
+        self.hostinfo.net_info = self.hostinfo.net_info.take().or(net_info);
+    }
+
     pub(crate) fn online(&self) -> bool {
         self.fake || self.streams > 0
     }

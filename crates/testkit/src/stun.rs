@@ -13,7 +13,7 @@ use tailnet_wire::stun;
 use tokio::net::UdpSocket;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::fault::Faults;
+use crate::{fault::Faults, network::Nat};
 
 /// Serves until it is dropped.
 pub(crate) struct StunServer {
@@ -29,11 +29,12 @@ struct Counts {
 }
 
 impl StunServer {
-    pub(crate) async fn start(address: SocketAddr, faults: Arc<Faults>) -> io::Result<Self> {
+    /// With a `nat`, nodes are told their address there.
+    pub(crate) async fn start(address: SocketAddr, faults: Arc<Faults>, nat: Option<Arc<Nat>>) -> io::Result<Self> {
         let socket = UdpSocket::bind(address).await?;
         let address = socket.local_addr()?;
         let counts = Arc::new(Counts::default());
-        let task = tokio::spawn(run(socket, counts.clone(), faults));
+        let task = tokio::spawn(run(socket, counts.clone(), faults, nat));
         Ok(Self {
             address,
             counts,
@@ -51,7 +52,7 @@ impl StunServer {
     }
 }
 
-async fn run(socket: UdpSocket, counts: Arc<Counts>, faults: Arc<Faults>) {
+async fn run(socket: UdpSocket, counts: Arc<Counts>, faults: Arc<Faults>, nat: Option<Arc<Nat>>) {
     let mut buffer = [0; 1500];
     loop {
         // An error here is an ICMP answer to an earlier response, of no interest to a server.
@@ -64,7 +65,11 @@ async fn run(socket: UdpSocket, counts: Arc<Counts>, faults: Arc<Faults>) {
         match stun::parse_request(&buffer[..length]) {
             Ok(tx_id) => {
                 counts.answered.fetch_add(1, Relaxed);
-                let _ = socket.send_to(&stun::response(tx_id, from), from).await;
+                let seen = match &nat {
+                    Some(nat) => nat.outside(from).await.unwrap_or(from),
+                    None => from,
+                };
+                let _ = socket.send_to(&stun::response(tx_id, seen), from).await;
             }
             Err(error) => {
                 counts.refused.fetch_add(1, Relaxed);

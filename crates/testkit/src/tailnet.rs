@@ -2,6 +2,7 @@
 
 mod config;
 mod fake;
+mod faults;
 mod ping;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -9,7 +10,6 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tailnet_wire::{
     control::{DerpMap, DerpNode, DerpRegion, NodeId},
-    derp::Frame,
     key::{NodePrivate, NodePublic},
 };
 use time::OffsetDateTime;
@@ -23,6 +23,7 @@ use crate::{
     control::{Control, Injection, Settings},
     derp::Relay,
     fault::Faults,
+    network::Nat,
     policy::{Policy, PolicyError},
     random,
     registry::{AuthKey, Owner, Record, Registry},
@@ -103,6 +104,7 @@ pub struct Tailnet {
     relay: Arc<Relay>,
     relay_service: Service<Relay>,
     stun: StunServer,
+    nat: Option<Arc<Nat>>,
 }
 
 impl Tailnet {
@@ -120,12 +122,13 @@ impl Tailnet {
         let ca = Ca::new()?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
 
-        let stun = StunServer::start(any, faults.clone()).await?;
+        let nat = config.nat.then(|| Arc::new(Nat::new(faults.clone())));
+        let stun = StunServer::start(any, faults.clone(), nat.clone()).await?;
         let relay_key = NodePrivate::from_random(random::bytes());
         let relay_tls = ca.relay(&[RELAY_NAME, "127.0.0.1"], &relay_key.public())?;
         let known = registry.clone();
         let admit = Box::new(move |key: &NodePublic| known.lock().node_by_key(key).is_some());
-        let relay = Arc::new(Relay::new(relay_key, admit, config.derp_keep_alive, faults));
+        let relay = Arc::new(Relay::new(relay_key, admit, config.derp_keep_alive, faults, config.nat));
         let relay_service = Service::start(any, relay_tls, relay.clone()).await?;
 
         let settings = Settings {
@@ -135,7 +138,7 @@ impl Tailnet {
             ephemeral_timeout: config.ephemeral_timeout,
             derp_map: derp_map(relay_service.address().port(), stun.port()),
         };
-        let control = Arc::new(Control::new(registry.clone(), settings));
+        let control = Arc::new(Control::new(registry.clone(), settings, nat.clone()));
         let control_tls = ca.server(&["localhost", "127.0.0.1"])?;
         let control_service = Service::start(any, control_tls, control.clone()).await?;
         control.set_address(control_service.address());
@@ -147,6 +150,7 @@ impl Tailnet {
             relay,
             relay_service,
             stun,
+            nat,
         })
     }
 
@@ -366,85 +370,6 @@ impl Tailnet {
     /// How many map streams nodes have opened since the start.
     pub fn map_streams(&self) -> u64 {
         self.control.map_streams()
-    }
-
-    /// Closes control's port and all its connections. What it knows stays.
-    pub async fn stop_control(&self) {
-        self.control_service.stop().await;
-    }
-
-    /// Brings control back at the same address.
-    ///
-    /// # Errors
-    /// [`StartError::Bind`].
-    pub async fn resume_control(&self) -> Result<(), StartError> {
-        Ok(self.control_service.resume().await?)
-    }
-
-    /// A frozen control server keeps its connections and says nothing, not even keepalives.
-    pub fn freeze_control(&self, frozen: bool) {
-        self.registry.faults.set_frozen(frozen);
-    }
-
-    /// Makes every answer and message of control late.
-    pub fn delay_control(&self, delay: Duration) {
-        self.registry.faults.set_delay(delay);
-    }
-
-    /// Sets by how much control's clock is ahead of the real one. Streams already open are told.
-    pub fn set_clock_skew(&self, skew: time::Duration) {
-        self.registry.faults.set_skew(skew);
-        let time = self
-            .registry
-            .wall()
-            .format(&time::format_description::well_known::Rfc3339)
-            .unwrap_or_default();
-        let message = serde_json::json!({ "ControlTime": time }).to_string();
-        for node in self.nodes() {
-            self.inject(node.id, &message);
-        }
-    }
-
-    /// Closes the relay's port and all its connections.
-    pub async fn stop_derp(&self) {
-        self.relay_service.stop().await;
-    }
-
-    /// Brings the relay back at the same address.
-    ///
-    /// # Errors
-    /// [`StartError::Bind`].
-    pub async fn resume_derp(&self) -> Result<(), StartError> {
-        Ok(self.relay_service.resume().await?)
-    }
-
-    /// Tells every client of the relay that it is about to restart.
-    pub fn announce_derp_restart(&self, reconnect_in: Duration, try_for: Duration) {
-        self.relay
-            .table()
-            .broadcast(&Frame::Restarting { reconnect_in, try_for });
-    }
-
-    /// Whether a node is connected to the relay, and whether it calls it its home.
-    pub fn derp_connection(&self, key: &NodePublic) -> Option<bool> {
-        self.relay.table().connection(key)
-    }
-
-    /// Packets relayed, packets dropped and clients refused by the relay since the start.
-    pub fn derp_counts(&self) -> (u64, u64, u64) {
-        self.relay.table().counts()
-    }
-
-    /// STUN requests answered and refused since the start.
-    pub fn stun_counts(&self) -> (u64, u64) {
-        self.stun.counts()
-    }
-
-    /// Keeps nodes from finding each other's UDP addresses: no STUN, no endpoints in maps, no CallMeMaybe through the
-    /// relay. Paths that are already direct stay; blocking them takes a firewall (see tests/interop).
-    pub fn block_udp(&self, blocked: bool) {
-        self.registry.faults.set_udp_blocked(blocked);
-        self.registry.change(|_| ());
     }
 
     /// Ends all servers and waits until their tasks are gone.

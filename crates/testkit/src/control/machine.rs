@@ -156,9 +156,7 @@ impl Client {
                 node.disco = request.disco_key;
             }
             if let Some(hostinfo) = &request.hostinfo {
-                let net_info = node.hostinfo.net_info.take();
-                node.hostinfo = hostinfo.clone();
-                node.hostinfo.net_info = node.hostinfo.net_info.take().or(net_info);
+                node.set_hostinfo(hostinfo.clone());
             }
             node.last_seen = wall;
         });

@@ -148,7 +148,7 @@ impl Mapper {
             if !repeat && before.is_some_and(|before| Arc::ptr_eq(before, now)) {
                 continue;
             }
-            match before.and_then(|before| patch(before, now, repeat.then_some(self.udp_blocked))) {
+            match before.and_then(|before| self.patch(before, now, control, repeat)) {
                 Some(patch) => {
                     let empty = PeerChange {
                         node_id: *id,
@@ -161,6 +161,40 @@ impl Mapper {
                 None => message.peers_changed.push(self.node(now, control, wall)),
             }
         }
+    }
+
+    /// A change that a patch can carry; `None` when the whole node has to be sent.
+    fn patch(&self, before: &Record, now: &Record, control: &Control, endpoints_anew: bool) -> Option<PeerChange> {
+        let fixed = |node: &Record| {
+            (
+                node.name.clone(),
+                node.owner.clone(),
+                node.addresses.clone(),
+                node.machine,
+            )
+        };
+        if fixed(before) != fixed(now) || before.hostinfo.services != now.hostinfo.services {
+            return None;
+        }
+        let changed = |same: bool| !same;
+        let mut patch = PeerChange {
+            node_id: now.id,
+            ..PeerChange::default()
+        };
+        if changed(before.home_derp() == now.home_derp()) {
+            patch.derp_region = now.home_derp();
+        }
+        if endpoints_anew || changed(before.endpoints == now.endpoints) {
+            patch.endpoints = Some(endpoints(now, control, self.udp_blocked));
+        }
+        patch.key = changed(before.key == now.key).then_some(now.key);
+        patch.disco_key = now.disco.filter(|_| changed(before.disco == now.disco));
+        patch.key_expiry = changed(before.expiry == now.expiry).then_some(now.expiry);
+        if changed(before.online() == now.online()) {
+            patch.online = Some(now.online());
+            patch.last_seen = (!now.online()).then_some(now.last_seen);
+        }
+        Some(patch)
     }
 
     /// A node as the viewer sees it.
@@ -177,7 +211,7 @@ impl Mapper {
             disco_key: record.disco,
             addresses: record.addresses.iter().copied().map(IpNet::from).collect(),
             allowed_ips: Some(record.addresses.iter().copied().map(IpNet::from).collect()),
-            endpoints: endpoints(record, self.udp_blocked),
+            endpoints: endpoints(record, control, self.udp_blocked),
             home_derp: record.home_derp(),
             hostinfo: Some(Box::new(record.hostinfo.clone())),
             created: Some(record.created),
@@ -216,46 +250,18 @@ fn view(control: &Control, me: NodeId) -> Option<View> {
     })
 }
 
-/// A change that a patch can carry; `None` when the whole node has to be sent.
-fn patch(before: &Record, now: &Record, blocked: Option<bool>) -> Option<PeerChange> {
-    let fixed = |node: &Record| {
-        (
-            node.name.clone(),
-            node.owner.clone(),
-            node.addresses.clone(),
-            node.machine,
-        )
-    };
-    if fixed(before) != fixed(now) || before.hostinfo.services != now.hostinfo.services {
-        return None;
-    }
-    let changed = |same: bool| !same;
-    let mut patch = PeerChange {
-        node_id: now.id,
-        ..PeerChange::default()
-    };
-    if changed(before.home_derp() == now.home_derp()) {
-        patch.derp_region = now.home_derp();
-    }
-    if blocked.is_some() || changed(before.endpoints == now.endpoints) {
-        patch.endpoints = Some(endpoints(now, blocked.unwrap_or(false)));
-    }
-    patch.key = changed(before.key == now.key).then_some(now.key);
-    patch.disco_key = now.disco.filter(|_| changed(before.disco == now.disco));
-    patch.key_expiry = changed(before.expiry == now.expiry).then_some(now.expiry);
-    if changed(before.online() == now.online()) {
-        patch.online = Some(now.online());
-        patch.last_seen = (!now.online()).then_some(now.last_seen);
-    }
-    Some(patch)
-}
-
 fn same_patch(a: &PeerChange, b: &PeerChange) -> bool {
     serde_json::to_string(a).ok() == serde_json::to_string(b).ok()
 }
 
-fn endpoints(record: &Record, blocked: bool) -> Vec<SocketAddr> {
-    if blocked { Vec::new() } else { record.endpoints.clone() }
+/// Where peers are told that UDP reaches a node.
+fn endpoints(record: &Record, control: &Control, blocked: bool) -> Vec<SocketAddr> {
+    let reachable = |address: &&SocketAddr| control.nat.as_ref().is_none_or(|nat| nat.owns(**address));
+    if blocked {
+        Vec::new()
+    } else {
+        record.endpoints.iter().filter(reachable).copied().collect()
+    }
 }
 
 fn own_capabilities(attributes: &[String]) -> CapMap {

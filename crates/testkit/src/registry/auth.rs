@@ -267,7 +267,7 @@ impl State {
         };
         let node = self.node_mut(id).ok_or("the node vanished")?;
         node.expiry = expiry;
-        node.hostinfo = hostinfo;
+        node.set_hostinfo(hostinfo);
         Ok(node)
     }
 

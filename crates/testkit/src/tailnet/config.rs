@@ -13,6 +13,9 @@ pub struct TailnetConfig {
     pub users: Vec<User>,
     /// Policy document; `None` = everyone reaches everyone.
     pub policy: Option<String>,
+    /// Puts every node behind a NAT of its own, so that UDP between nodes can be blocked, lost, late or moved at any
+    /// time. Without it nodes talk to each other directly, and only the search for new paths can be blocked.
+    pub nat: bool,
     /// The lowest capability version that is served. Headscale 0.29 has 113.
     pub min_version: u16,
     /// How often an idle map stream gets a message. Headscale has 50 to 59 s.
@@ -29,6 +32,7 @@ impl Default for TailnetConfig {
             base_domain: "tailnet.test".to_owned(),
             users: vec![User::new("alice@example.com"), User::new("bob@example.com")],
             policy: None,
+            nat: false,
             min_version: 113,
             keep_alive: Duration::from_secs(50),
             derp_keep_alive: Duration::from_secs(60),
