@@ -159,6 +159,16 @@ impl Tailnet {
         self.control.url()
     }
 
+    /// Where the relay is, as an `https` URL; nodes learn it from their DERP map.
+    pub fn derp_url(&self) -> String {
+        format!("https://{}", self.relay_service.address())
+    }
+
+    /// The STUN server's port on 127.0.0.1.
+    pub fn stun_port(&self) -> u16 {
+        self.stun.port()
+    }
+
     /// The root that signs control's and the relay's certificates, in PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

@@ -1,5 +1,7 @@
 //! The testkit is honest: real `tailscaled`s live on it, through everything that tests do to our own nodes.
 
+#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
@@ -25,7 +27,6 @@ struct Pair {
     alice_info: NodeInfo,
 }
 
-#[allow(clippy::unwrap_used, reason = "a helper of tests")]
 impl Pair {
     async fn start(config: TailnetConfig) -> Self {
         let config = TailnetConfig {
@@ -63,7 +64,6 @@ impl Pair {
     }
 }
 
-#[allow(clippy::unwrap_used, reason = "a helper of tests")]
 async fn text(node: &Tailscaled, args: &[&str]) -> String {
     let output = node.tailscale(args).await.unwrap();
     format!(
@@ -74,7 +74,6 @@ async fn text(node: &Tailscaled, args: &[&str]) -> String {
 }
 
 /// Asks until the answer is right, for at most ten seconds; gives the time it took.
-#[allow(clippy::panic, reason = "a helper of tests")]
 async fn until(node: &Tailscaled, args: &[&str], right: impl Fn(&str) -> bool) -> Duration {
     let start = Instant::now();
     loop {
