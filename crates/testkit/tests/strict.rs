@@ -147,7 +147,7 @@ async fn logout_and_login_by_a_person() {
     let (_, body) = client.post("/machine/register", &request.to_string()).await;
     let answer: Value = serde_json::from_str(&body).unwrap();
     let url = answer["AuthURL"].as_str().unwrap().to_owned();
-    assert_eq!(tailnet.pending_logins(), [url.clone()]);
+    assert_eq!(tailnet.pending_logins(), std::slice::from_ref(&url));
 
     let followup = registration(&seed(1), "", json!({"Followup": url})).to_string();
     let waiting = client.post("/machine/register", &followup);

@@ -26,12 +26,12 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A TLS connection that trusts the tailnet's CA and nothing else.
-pub struct Tls {
-    pub io: TlsStream<TcpStream>,
+pub(crate) struct Tls {
+    pub(crate) io: TlsStream<TcpStream>,
 }
 
 impl Tls {
-    pub async fn connect(tailnet: &Tailnet, url: &str) -> Self {
+    pub(crate) async fn connect(tailnet: &Tailnet, url: &str) -> Self {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(tailnet.ca_pem().as_bytes()).unwrap())
@@ -52,7 +52,7 @@ impl Tls {
     }
 
     /// Sends one GET and reads to the end.
-    pub async fn get(mut self, path: &str) -> String {
+    pub(crate) async fn get(mut self, path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         self.io.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -61,10 +61,10 @@ impl Tls {
     }
 }
 
-pub struct Client(SendRequest<Full<Bytes>>);
+pub(crate) struct Client(SendRequest<Full<Bytes>>);
 
 impl Client {
-    pub async fn connect(tailnet: &Tailnet, machine: &MachinePrivate, version: u16) -> io::Result<Self> {
+    pub(crate) async fn connect(tailnet: &Tailnet, machine: &MachinePrivate, version: u16) -> io::Result<Self> {
         let answer = Tls::connect(tailnet, tailnet.control_url())
             .await
             .get("/key?v=119")
@@ -73,7 +73,7 @@ impl Client {
         Self::connect_to(tailnet, &keys.public_key.unwrap(), machine, version).await
     }
 
-    pub async fn connect_to(
+    pub(crate) async fn connect_to(
         tailnet: &Tailnet,
         server: &MachinePublic,
         machine: &MachinePrivate,
@@ -128,7 +128,7 @@ impl Client {
         self.0.send_request(request).await.unwrap()
     }
 
-    pub async fn post(&mut self, path: &str, body: &str) -> (u16, String) {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> (u16, String) {
         let response = self.send(path, body).await;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -136,7 +136,7 @@ impl Client {
     }
 
     /// Opens a compressed map stream.
-    pub async fn stream(&mut self, key: &NodePrivate) -> Stream {
+    pub(crate) async fn stream(&mut self, key: &NodePrivate) -> Stream {
         let request = json!({
             "Version": 119, "NodeKey": key.public().to_string(), "Stream": true, "KeepAlive": true, "Compress": "zstd",
         });
@@ -149,7 +149,7 @@ impl Client {
     }
 }
 
-pub struct Stream {
+pub(crate) struct Stream {
     body: Incoming,
     frames: MapFrames,
 }
@@ -165,12 +165,12 @@ impl Stream {
         }
     }
 
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         self.read().await.expect("the stream ended")
     }
 
     /// The next message that is not a keepalive.
-    pub async fn next_change(&mut self) -> Value {
+    pub(crate) async fn next_change(&mut self) -> Value {
         loop {
             let message = self.next().await;
             if message["KeepAlive"] != true {
@@ -180,7 +180,7 @@ impl Stream {
     }
 
     /// Whether the server ends the stream, perhaps after keepalives.
-    pub async fn ended(&mut self) -> bool {
+    pub(crate) async fn ended(&mut self) -> bool {
         while let Some(message) = self.read().await {
             if message["KeepAlive"] != true {
                 return false;
