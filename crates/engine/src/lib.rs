@@ -8,4 +8,7 @@ pub mod caps;
 pub mod control;
 pub mod filter;
 pub mod netmap;
+pub mod netstack;
+pub mod path;
+pub mod peer;
 pub mod tunnel;

@@ -309,6 +309,11 @@ impl Tunnel {
         self.handshakes
     }
 
+    /// Whether an initiation of ours waits for its answer.
+    pub fn is_initiating(&self) -> bool {
+        self.initiated.is_some()
+    }
+
     /// Asks the peer for a session, unless that is already under way. Returns the length of the datagram to send.
     pub fn initiate(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         if self.initiated.is_some() || out.len() < MIN_BUFFER {

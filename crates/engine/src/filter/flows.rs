@@ -46,7 +46,7 @@ impl UdpFlows {
     }
 
     /// Whether an inbound packet answers a flow; if so, the flow counts as used now.
-    pub(super) fn contains(&mut self, proto: IpProto, src: SocketAddr, dst: SocketAddr) -> bool {
+    pub(crate) fn contains(&mut self, proto: IpProto, src: SocketAddr, dst: SocketAddr) -> bool {
         // Nodes that only serve never sent a datagram of their own: nothing to look up.
         if self.last_use.is_empty() {
             return false;

@@ -1,0 +1,150 @@
+//! What applications do with connections.
+
+use std::task::{Context, Poll};
+
+use super::{
+    ConnError, ConnId, FlowKey, Netstack,
+    flow::{Flow, Origin},
+    shard::Read,
+};
+
+impl Netstack {
+    /// The next connection that a peer has opened: its id and both ends.
+    pub(crate) fn poll_accepted(&mut self) -> Option<(ConnId, FlowKey)> {
+        self.accepted.pop_front()
+    }
+
+    /// Reads into `out`. 0 bytes mean that the peer has closed its half.
+    pub(crate) fn poll_read(
+        &mut self,
+        id: ConnId,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<Result<usize, ConnError>> {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Poll::Ready(Err(ConnError::Closed));
+        };
+        if let Some(error) = flow.error {
+            return Poll::Ready(Err(error));
+        }
+        let Some(place) = flow.place else {
+            return Poll::Ready(Ok(0));
+        };
+        if out.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let shard = &mut self.units[place.shard].shard;
+        match shard.read(place.handle, out) {
+            Read::Bytes(n) => {
+                flow.unreported += n;
+                if flow.unreported >= flow.buffer() / 4 {
+                    shard.touch();
+                }
+                Poll::Ready(Ok(n))
+            }
+            Read::Finished => Poll::Ready(Ok(0)),
+            Read::Nothing | Read::NotOpen => {
+                shard.on_readable(place.handle, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for the end of the three-way handshake.
+    pub(crate) fn poll_connected(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<Result<(), ConnError>> {
+        let flow = self.flows.get_mut(id).ok_or(ConnError::Closed)?;
+        match (flow.error, flow.place) {
+            (Some(error), _) => Poll::Ready(Err(error)),
+            (None, Some(place)) if !flow.open => {
+                self.units[place.shard].shard.on_writable(place.handle, cx.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The peer's policy has refused the SYN of a connection that we dial.
+    pub(crate) fn handle_reject(&mut self, key: &FlowKey) {
+        let dialing = |flow: &&mut Flow| flow.origin == Origin::Us && !flow.open;
+        if let Some(id) = self.flows.find(key)
+            && self.flows.get_mut(id).filter(dialing).is_some()
+        {
+            self.abort(id, ConnError::Refused);
+        }
+    }
+
+    /// Takes what fits of `data` into the send buffer.
+    pub(crate) fn poll_write(
+        &mut self,
+        id: ConnId,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ConnError>> {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Poll::Ready(Err(ConnError::Closed));
+        };
+        if let Some(error) = flow.error {
+            return Poll::Ready(Err(error));
+        }
+        let (false, Some(place)) = (flow.shut, flow.place) else {
+            return Poll::Ready(Err(ConnError::Closed));
+        };
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let shard = &mut self.units[place.shard].shard;
+        match shard.write(place.handle, data) {
+            Some(n) if n > 0 => Poll::Ready(Ok(n)),
+            _ => {
+                shard.on_writable(place.handle, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Closes our half: what was written is still delivered, then a FIN.
+    pub(crate) fn shutdown(&mut self, id: ConnId) -> Result<(), ConnError> {
+        let flow = self.flows.get_mut(id).ok_or(ConnError::Closed)?;
+        if let Some(error) = flow.error {
+            return Err(error);
+        }
+        if let Some(place) = flow.place
+            && !flow.shut
+        {
+            flow.shut = true;
+            self.units[place.shard].shard.close(place.handle);
+        }
+        Ok(())
+    }
+
+    /// Resets the connection. The id stays valid until [`release`](Self::release).
+    pub(crate) fn abort(&mut self, id: ConnId, error: ConnError) {
+        if let Some(flow) = self.flows.get_mut(id)
+            && let Some(place) = flow.place
+        {
+            flow.error.get_or_insert(error);
+            self.units[place.shard].shard.abort(place.handle);
+        }
+    }
+
+    /// The application lets go of the connection. What it wrote is still delivered; a peer that sends more, or whose
+    /// data was not read, gets a reset.
+    pub(crate) fn release(&mut self, id: ConnId) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.released = true;
+        let Some(place) = flow.place else {
+            self.flows.remove(id);
+            return;
+        };
+        let shard = &mut self.units[place.shard].shard;
+        if flow.open && flow.error.is_none() && shard.receive_queue(place.handle) == 0 {
+            flow.shut = true;
+            shard.close(place.handle);
+        } else {
+            flow.error.get_or_insert(ConnError::Closed);
+            shard.abort(place.handle);
+        }
+    }
+}

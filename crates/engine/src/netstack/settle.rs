@@ -1,0 +1,110 @@
+//! The conclusions that are drawn from what a socket became: a connection opened, ended, or was given up.
+
+use std::time::{Duration, Instant};
+
+use super::{ConnError, ConnId, Netstack, flow::Origin, shard::State};
+
+/// How long a connection may linger after the application has let go of it.
+const ORPHAN: Duration = Duration::from_secs(60);
+/// How long data may stay unacknowledged while nothing is heard of the connection.
+const UNHEARD: Duration = Duration::from_secs(90);
+
+impl Netstack {
+    /// Draws the conclusions from the state that a socket is in after a packet or an egress pass.
+    pub(super) fn settle(&mut self, now: Instant, id: ConnId) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let Some(place) = flow.place else {
+            return;
+        };
+        let shard = &mut self.units[place.shard].shard;
+        let unread = shard.receive_queue(place.handle);
+        match shard.state(place.handle) {
+            // A reset of a half-open connection puts smoltcp's socket back to where it came from.
+            State::Listen => self.vacate(id, Some(ConnError::Reset)),
+            State::SynSent | State::SynReceived => {}
+            State::TimeWait if unread == 0 || flow.released => {
+                let key = flow.key;
+                self.vacate(id, None);
+                self.time_wait.insert(now, key);
+            }
+            State::Closed if !shard.has_remote(place.handle) => {
+                let error = match (flow.open, flow.origin) {
+                    // LAST-ACK is the only way to close without an error that does not end in TIME-WAIT.
+                    _ if flow.shut && flow.finished => None,
+                    (false, Origin::Us) => Some(ConnError::Refused),
+                    _ => Some(ConnError::Reset),
+                };
+                self.vacate(id, error);
+            }
+            // The reset is still to be sent.
+            State::Closed => {}
+            state => {
+                flow.finished |= matches!(
+                    state,
+                    State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+                );
+                let busy = shard.send_queue(place.handle) > 0;
+                flow.waiting_since = busy.then_some(flow.waiting_since.unwrap_or(now));
+                let probe = flow.recovery.handle_egress(now, busy);
+                let unheard = flow
+                    .waiting_since
+                    .is_some_and(|at| now.saturating_duration_since(at) >= UNHEARD);
+                if unheard {
+                    self.abort(id, ConnError::TimedOut);
+                } else if flow.released && unread > 0 {
+                    self.abort(id, ConnError::Closed);
+                } else {
+                    self.settle_open(now, id);
+                }
+                if let Some(probe) = probe {
+                    self.note_deadline(probe);
+                }
+            }
+        }
+    }
+
+    fn settle_open(&mut self, now: Instant, id: ConnId) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        if !flow.open {
+            flow.open = true;
+            flow.deadline = None;
+            flow.recovery.set_round_trip(now.saturating_duration_since(flow.born));
+            if flow.origin == Origin::Peer {
+                self.half_open -= 1;
+                self.counters.accepted += 1;
+                let key = flow.key;
+                self.accepted.push_back((id, key));
+            }
+        } else if flow.released && flow.deadline.is_none() {
+            flow.deadline = Some(now + ORPHAN);
+            self.note_deadline(now + ORPHAN);
+        }
+    }
+
+    /// TCP is done with the connection: gives back its socket and buffers.
+    fn vacate(&mut self, id: ConnId, error: Option<ConnError>) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let Some(place) = flow.place.take() else {
+            return;
+        };
+        self.held -= flow.reservation.take().map_or(0, |reservation| reservation.bytes());
+        flow.error = flow.error.or(error);
+        flow.deadline = None;
+        let unseen = flow.origin == Origin::Peer && !flow.open;
+        let (key, forget) = (flow.key, flow.released || unseen);
+        self.half_open -= usize::from(unseen);
+        let unit = &mut self.units[place.shard];
+        unit.shard.remove(place.handle);
+        unit.members.retain(|member| *member != id);
+        self.flows.detach(id, &key);
+        if forget {
+            self.flows.remove(id);
+        }
+    }
+}
