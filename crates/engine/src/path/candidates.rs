@@ -58,8 +58,8 @@ impl Candidates {
 
     /// Takes the list of a CallMeMaybe, which replaces the one before.
     pub(super) fn set_called(&mut self, endpoints: &[SocketAddr], now: Instant) {
-        for candidate in self.0.values_mut() {
-            candidate.from_call = false;
+        for (addr, candidate) in &mut self.0 {
+            candidate.from_call = endpoints.contains(addr);
         }
         self.0.retain(|_, candidate| !candidate.is_stale(now));
         for addr in endpoints.iter().filter(|addr| is_pingable(addr)) {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use tailnet_wire::key::DiscoPublic;
 
+use crate::netmap::PeerNode;
+
 /// Where a datagram came from or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hop {
@@ -31,6 +33,16 @@ pub struct PathConfig {
     pub endpoints: Vec<SocketAddr>,
     /// The DERP region where the peer listens.
     pub home_derp: Option<u32>,
+}
+
+impl From<&PeerNode> for PathConfig {
+    fn from(node: &PeerNode) -> Self {
+        Self {
+            disco: node.disco,
+            endpoints: node.endpoints.clone(),
+            home_derp: node.home_derp,
+        }
+    }
 }
 
 /// Something that the owner of a [`Path`](super::Path) may act upon.
