@@ -25,10 +25,12 @@ mod policy;
 mod random;
 mod registry;
 mod service;
+mod socks;
 mod stun;
 mod tailnet;
 
 pub use ca::CaError;
 pub use policy::{Policy, PolicyError};
 pub use registry::User;
+pub use socks::Socks5;
 pub use tailnet::{Answer, AuthKeySpec, NodeInfo, PingError, REGION, StartError, Tailnet, TailnetConfig, UnknownError};
