@@ -10,7 +10,6 @@ use std::{error::Error, path::Path};
 
 use serde_json::json;
 use tailnet_testkit::{AuthKeySpec, Tailnet, TailnetConfig};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// What small teams write: engineers register clients, sales people only reach the server.
 const POLICY: &str = r#"{
@@ -51,8 +50,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         json!({"control_url": tailnet.control_url(), "base_domain": tailnet.base_domain()})
     );
 
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let (sender, mut lines) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut read = std::io::stdin().lines().map_while(Result::ok);
+        while read.next().is_some_and(|line| sender.blocking_send(line).is_ok()) {}
+    });
+    while let Some(line) = lines.recv().await {
         match obey(&tailnet, &line).await {
             Ok(answer) => println!("{answer}"),
             Err(error) => println!("{}", json!({"error": error.to_string()})),
