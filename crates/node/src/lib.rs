@@ -1,3 +1,5 @@
 //! An embeddable userspace tailnet node.
 mod clock;
+pub mod state;
+pub mod tls;
 mod udp;
