@@ -1,0 +1,53 @@
+//! Virtual time: one number for our engine, for boringtun's hidden clock and for the wall.
+
+use std::time::{Duration, Instant};
+
+use mock_instant::MockClock;
+use time::{OffsetDateTime, macros::datetime};
+
+/// Time since the run began.
+pub type Time = Duration;
+
+/// The wall when a run begins. Any fixed day will do.
+const DAY_ONE: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
+
+/// The clock of one run. boringtun's clock belongs to the thread, so a thread has one run at a time.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    now: Time,
+}
+
+impl Clock {
+    /// A clock that stands at zero. `start` is any real instant: only differences are ever used.
+    pub fn new(start: Instant) -> Self {
+        MockClock::set_time(Time::ZERO);
+        Self { start, now: Time::ZERO }
+    }
+
+    /// The present.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The present, as the engine wants it.
+    pub fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    /// An instant that the engine named, as time since the run began. The past is now.
+    pub fn time_of(&self, instant: Instant) -> Time {
+        instant.saturating_duration_since(self.start).max(self.now)
+    }
+
+    /// The present by the calendar.
+    pub fn wall(&self) -> OffsetDateTime {
+        DAY_ONE + self.now
+    }
+
+    /// Goes forward to `to`.
+    pub fn advance(&mut self, to: Time) {
+        self.now = self.now.max(to);
+        MockClock::set_time(self.now);
+    }
+}

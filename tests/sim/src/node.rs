@@ -1,0 +1,491 @@
+//! A node: the engine with the smallest driver that does it justice.
+//!
+//! What `tailnet-node` does with sockets and tasks is done here in one thread on virtual time: telling STUN, disco and
+//! WireGuard apart, finding the peer, running timers, polling for work, waking applications.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use tailnet_engine::{
+    filter::Filter,
+    netmap::{Netmap, NetmapState, PeerNode},
+    path::{Hop, PathConfig, PathEvent},
+    peer::{ConnectionMemory, Limits, Peer, PeerConfig, PeerEvent, PeerView, Ports, Transmits},
+    tunnel::{self, HandshakeLimiter, Kind, Verdict, relay_address},
+};
+use tailnet_wire::{
+    derp::GoneReason,
+    disco::{self, DiscoBox},
+    key::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic},
+};
+
+use crate::{
+    app::{End, Flow, Header, Role, Secret},
+    clock::{Clock, Time},
+    control::{News, Truth},
+    network::{Arrival, HostId, Network, Origin},
+    scenario::PORTS,
+};
+
+/// Who a node is, across restarts.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Node key.
+    pub key: NodePrivate,
+    /// Its public half, which is dear to compute.
+    pub public: NodePublic,
+    /// What its applications write.
+    pub secret: Secret,
+    /// Tailnet addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    peer: Peer,
+    disco: Option<DiscoBox>,
+    endpoints: Vec<SocketAddr>,
+    index: u32,
+}
+
+/// A running process of a node.
+#[derive(Debug)]
+pub struct Node {
+    /// Which host it runs on.
+    pub host: HostId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Every connection of this process, over or not.
+    pub flows: Vec<Flow>,
+    /// What the last map message stands for.
+    pub truth: Truth,
+    /// When the endpoints are due to be told to control.
+    pub endpoints_due: Option<Time>,
+    /// What went wrong that must not.
+    pub faults: Vec<String>,
+    disco: DiscoPrivate,
+    disco_public: DiscoPublic,
+    rng: SmallRng,
+    limiter: Arc<HandshakeLimiter>,
+    memory: Arc<ConnectionMemory>,
+    ports: Arc<Ports>,
+    netmap: NetmapState,
+    slots: BTreeMap<NodePublic, Slot>,
+    /// The secrets of whoever may be at the other end, to check what it writes.
+    secrets: BTreeMap<NodePublic, Secret>,
+    transmits: Transmits,
+    next_second: Time,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Starts a process.
+    pub fn start(host: HostId, identity: Identity, now: Time, mut rng: SmallRng) -> Self {
+        let disco = DiscoPrivate::from_random(rng.random());
+        Self {
+            host,
+            flows: Vec::new(),
+            truth: Truth::default(),
+            endpoints_due: Some(now),
+            faults: Vec::new(),
+            disco_public: disco.public(),
+            disco,
+            limiter: Arc::new(HandshakeLimiter::new(&identity.key, 100)),
+            memory: ConnectionMemory::new(64 << 20),
+            ports: Arc::new(Ports {
+                tcp: BTreeSet::from(PORTS),
+                udp: BTreeSet::new(),
+            }),
+            netmap: NetmapState::new(),
+            slots: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            transmits: Transmits::default(),
+            next_second: now + SECOND,
+            identity,
+            rng,
+        }
+    }
+
+    /// The disco key of this process.
+    pub fn disco(&self) -> DiscoPublic {
+        self.disco_public
+    }
+
+    /// Tells which bytes the holder of `key` writes.
+    pub fn expect(&mut self, key: NodePublic, secret: Secret) {
+        self.secrets.insert(key, secret);
+    }
+
+    /// A datagram or frame has come.
+    pub fn handle_arrival(&mut self, clock: &Clock, arrival: &Arrival) {
+        let from = match arrival.origin {
+            Origin::Udp(address) => Hop::Udp(address),
+            Origin::Derp(region, _) => Hop::Derp(region),
+            Origin::DerpGone(region, key) => {
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.peer
+                        .path_mut()
+                        .handle_peer_gone(region, GoneReason::Disconnected, clock.instant());
+                }
+                return;
+            }
+        };
+        if disco::looks_like_disco(&arrival.bytes) {
+            self.handle_disco(clock, from, arrival);
+        } else {
+            self.handle_wireguard(clock, from, arrival);
+        }
+    }
+
+    fn handle_disco(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) {
+        let Some(sender) = disco::sender(&arrival.bytes) else {
+            return;
+        };
+        for (key, slot) in &mut self.slots {
+            // A relay vouches for the node key; it must be the one that this disco key belongs to.
+            if matches!(arrival.origin, Origin::Derp(_, source) if source != *key) {
+                continue;
+            }
+            if let Some(opened) = slot.disco.as_ref().filter(|disco| *disco.peer() == sender)
+                && let Ok(message) = opened.open(&arrival.bytes)
+            {
+                slot.peer.handle_disco(clock.instant(), from, &message);
+            }
+        }
+    }
+
+    fn handle_wireguard(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) {
+        let now = clock.instant();
+        let key = match tunnel::peek(&arrival.bytes) {
+            None => return,
+            Some(Kind::Initiation) => {
+                let source = match arrival.origin {
+                    Origin::Udp(address) => address.ip(),
+                    Origin::Derp(region, key) | Origin::DerpGone(region, key) => relay_address(region, &key),
+                };
+                let mut reply = [0; tunnel::COOKIE_REPLY_LEN];
+                if self.limiter.verify(source, &arrival.bytes, &mut reply) != Verdict::Proceed {
+                    return;
+                }
+                self.limiter.initiator_of(&arrival.bytes)
+            }
+            Some(kind) => {
+                let index = kind.peer_index();
+                let known = self.slots.iter().find(|(_, slot)| Some(slot.index) == index);
+                match known {
+                    Some((key, _)) => Some(*key),
+                    None => return self.handle_lost_session(clock, arrival),
+                }
+            }
+        };
+        if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
+            slot.peer.handle_datagram(now, from, &arrival.bytes);
+        }
+    }
+
+    /// Data for a session of the process before us: ask whoever sent it for a new one.
+    fn handle_lost_session(&mut self, clock: &Clock, arrival: &Arrival) {
+        let slot = self.slots.iter_mut().find(|(key, slot)| match arrival.origin {
+            Origin::Udp(address) => slot.endpoints.contains(&address),
+            Origin::Derp(_, source) | Origin::DerpGone(_, source) => source == **key,
+        });
+        if let Some((_, slot)) = slot {
+            slot.peer.force_handshake(clock.instant());
+        }
+    }
+
+    /// A map message has come.
+    pub fn handle_news(&mut self, clock: &Clock, news: News) {
+        if news.fresh {
+            self.netmap.begin_stream();
+        }
+        self.truth = news.truth;
+        match self.netmap.handle_response(news.message, clock.wall()) {
+            Ok(_) => self.apply_netmap(clock),
+            Err(error) => self.faults.push(format!("a sound map message was refused: {error}")),
+        }
+        self.check_withdrawn(clock);
+    }
+
+    fn apply_netmap(&mut self, clock: &Clock) {
+        let Some(netmap) = self.netmap.current() else {
+            return;
+        };
+        let wall = netmap.control_time(clock.wall());
+        let live = |key: &NodePublic| netmap.peer_by_key(key).filter(|peer| !peer.is_expired(wall));
+        for (key, slot) in &mut self.slots {
+            let view = live(key).map(|peer| view(&netmap, peer));
+            slot.peer.handle_view(clock.instant(), view);
+        }
+        for peer in netmap.peers().filter(|peer| !peer.is_expired(wall)) {
+            if !self.slots.contains_key(&peer.key) {
+                let slot = self.new_slot(clock, view(&netmap, peer), peer.key);
+                self.slots.insert(peer.key, slot);
+            }
+            if let Some(slot) = self.slots.get_mut(&peer.key) {
+                slot.endpoints.clone_from(&peer.endpoints);
+                if slot.disco.as_ref().map(DiscoBox::peer) != peer.disco.as_ref() {
+                    slot.disco = peer.disco.map(|theirs| DiscoBox::new(&self.disco, &theirs));
+                }
+            }
+        }
+    }
+
+    fn new_slot(&mut self, clock: &Clock, view: PeerView, key: NodePublic) -> Slot {
+        let index = self.rng.random_range(0..1 << tunnel::PEER_INDEX_BITS);
+        let config = PeerConfig {
+            our: self.identity.key.clone(),
+            key,
+            index,
+            seed: self.rng.random(),
+            limiter: Arc::clone(&self.limiter),
+            memory: Arc::clone(&self.memory),
+            limits: Limits::default(),
+            ports: Arc::clone(&self.ports),
+            view,
+        };
+        Slot {
+            peer: Peer::new(config, clock.instant()),
+            disco: None,
+            endpoints: Vec::new(),
+            index,
+        }
+    }
+
+    /// No flow may outlive its permission, not even unread bytes.
+    fn check_withdrawn(&mut self, clock: &Clock) {
+        let now = clock.now();
+        for flow in self.flows.iter_mut().filter(|flow| flow.end.is_none()) {
+            if self.truth.permits(now, flow.peer, flow.role, flow.port) {
+                continue;
+            }
+            let Some(slot) = self.slots.get_mut(&flow.peer) else {
+                self.faults.push(format!("{flow:?} lives without its peer"));
+                continue;
+            };
+            match flow.probe(&mut slot.peer) {
+                Ok(0) if matches!(flow.end, Some(End::Error(_))) => {}
+                Ok(delivered) => {
+                    self.faults
+                        .push(format!("{delivered} bytes after access was withdrawn: {flow:?}"));
+                }
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, clock: &Clock) {
+        if clock.now() >= self.next_second {
+            self.next_second = clock.now() + SECOND;
+            self.limiter.handle_timeout();
+        }
+        if self.netmap.next_expiry().is_some_and(|at| at <= clock.wall())
+            && self.netmap.handle_timeout(clock.wall()).is_some()
+        {
+            self.apply_netmap(clock);
+            self.check_withdrawn(clock);
+        }
+        for slot in self.slots.values_mut() {
+            if slot.peer.poll_timeout().is_some_and(|at| at <= clock.instant()) {
+                slot.peer.handle_timeout(clock.instant());
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self, clock: &Clock) -> Option<Time> {
+        let peers = self.slots.values().filter_map(|slot| slot.peer.poll_timeout());
+        let expiry = self
+            .netmap
+            .next_expiry()
+            .map(|at| (at - clock.wall()).try_into().unwrap_or(Duration::ZERO));
+        let pauses = self
+            .flows
+            .iter()
+            .filter(|flow| flow.end.is_none() && flow.pause_until > clock.now());
+        let times = peers
+            .map(|at| clock.time_of(at))
+            .chain(expiry.map(|wait: Duration| clock.now() + wait));
+        times
+            .chain(pauses.map(|flow| flow.pause_until))
+            .chain([self.next_second])
+            .min()
+    }
+
+    /// Dials the peer with this key. Returns whether it could be tried.
+    pub fn dial(&mut self, clock: &Clock, key: NodePublic, port: u16, header: Header, pause: Duration) -> bool {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return false;
+        };
+        let Some(peer) = self
+            .netmap
+            .current()
+            .and_then(|netmap| netmap.peer_by_key(&key).cloned())
+        else {
+            return false;
+        };
+        let v6 = self.rng.random_ratio(1, 3);
+        let pick = |ips: &[IpAddr]| ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
+        let (Some(local), Some(remote)) = (pick(&self.identity.addresses), pick(&peer.addresses)) else {
+            return false;
+        };
+        let remote = SocketAddr::new(remote, port);
+        let Ok(conn) = slot.peer.connect(clock.instant(), &mut self.rng, local, remote) else {
+            return false;
+        };
+        let secrets = (self.identity.secret, self.secrets[&key]);
+        let mut flow = Flow::dialed(key, conn, port, clock.now(), secrets, header);
+        flow.pause_until = clock.now() + pause;
+        self.flows.push(flow);
+        true
+    }
+
+    /// Gives up on flows that take too long, as any client does.
+    pub fn give_up(&mut self, now: Time, patience: Duration) {
+        for flow in self
+            .flows
+            .iter_mut()
+            .filter(|flow| flow.end.is_none() && now > flow.began + patience)
+        {
+            if let Some(slot) = self.slots.get_mut(&flow.peer) {
+                slot.peer.abort(flow.conn);
+                slot.peer.release(flow.conn);
+            }
+            flow.end = Some(End::Short);
+        }
+    }
+
+    /// Does everything that can be done now. Returns whether anything was.
+    pub fn turn(&mut self, clock: &Clock, network: &mut Network) -> bool {
+        let mut busy = false;
+        for (key, slot) in &mut self.slots {
+            busy |= transmit(
+                self.host,
+                self.identity.public,
+                *key,
+                slot,
+                clock,
+                network,
+                &mut self.transmits,
+                &mut self.rng,
+            );
+            while let Some(event) = slot.peer.poll_event() {
+                busy = true;
+                match event {
+                    PeerEvent::Accepted { conn, local, .. } => {
+                        let port = local.port();
+                        if !self.truth.permits(clock.now(), *key, Role::Accepted, port) {
+                            self.faults
+                                .push(format!("a connection to port {port} was accepted without permission"));
+                        }
+                        let secrets = (self.identity.secret, self.secrets[key]);
+                        self.flows.push(Flow::accepted(*key, conn, port, clock.now(), secrets));
+                    }
+                    PeerEvent::Path(PathEvent::StaleEndpoints) => {
+                        let endpoints = network.endpoints(clock.now(), self.host);
+                        slot.peer
+                            .path_mut()
+                            .handle_own_endpoints(endpoints.into(), clock.instant());
+                        self.endpoints_due = Some(clock.now());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        busy |= self.run_flows(clock);
+        self.slots.retain(|_, slot| !slot.peer.is_finished());
+        busy
+    }
+
+    fn run_flows(&mut self, clock: &Clock) -> bool {
+        let now = clock.now();
+        let mut busy = false;
+        for flow in self.flows.iter_mut().filter(|flow| flow.is_woken(now)) {
+            busy = true;
+            let Some(slot) = self.slots.get_mut(&flow.peer) else {
+                self.faults.push(format!("{flow:?} lives without its peer"));
+                continue;
+            };
+            match flow.poll(now, &mut slot.peer) {
+                Ok(progress) if progress.delivered > 0 && !self.truth.permits(now, flow.peer, flow.role, flow.port) => {
+                    self.faults.push(format!("{progress:?} without permission: {flow:?}"));
+                }
+                Ok(_) => {}
+                Err(fault) => self.faults.push(fault),
+            }
+            if flow.end.is_some() {
+                slot.peer.release(flow.conn);
+            }
+        }
+        busy
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "parts of one node that are borrowed one by one"
+)]
+fn transmit(
+    host: HostId,
+    ours: NodePublic,
+    theirs: NodePublic,
+    slot: &mut Slot,
+    clock: &Clock,
+    network: &mut Network,
+    transmits: &mut Transmits,
+    rng: &mut SmallRng,
+) -> bool {
+    let mut busy = false;
+    let send = |network: &mut Network, hop: Hop, bytes: &[u8]| match hop {
+        Hop::Udp(to) => network.send_udp(clock.now(), host, to, bytes),
+        Hop::Derp(region) => network.send_derp(clock.now(), ours, region, theirs, bytes),
+    };
+    loop {
+        transmits.clear();
+        slot.peer.poll_transmit(clock.instant(), transmits);
+        busy |= !transmits.is_empty();
+        for group in transmits.groups() {
+            for datagram in group.bytes.chunks(group.segment) {
+                send(network, group.hop, datagram);
+            }
+        }
+        if !transmits.is_full() {
+            break;
+        }
+    }
+    while let Some((hop, message)) = slot.peer.poll_disco(clock.instant(), rng) {
+        busy = true;
+        if let Some(disco) = &slot.disco {
+            let sealed = disco.seal(&message, &rng.random());
+            send(network, hop, &sealed);
+        }
+    }
+    busy
+}
+
+/// What the netmap says that matters to a peer's packets.
+fn view(netmap: &Netmap, peer: &PeerNode) -> PeerView {
+    PeerView {
+        local: netmap.self_node().addresses.clone(),
+        remote: peer.addresses.clone(),
+        filter: Arc::<Filter>::clone(netmap.filter_for(peer)),
+        node_caps: peer.cap_map.clone(),
+        path: PathConfig {
+            disco: peer.disco,
+            endpoints: peer.endpoints.clone(),
+            home_derp: peer.home_derp,
+        },
+    }
+}
+
+/// Random numbers for one part of a run, of their own so that parts do not disturb each other.
+pub fn fork(rng: &mut SmallRng) -> SmallRng {
+    SmallRng::seed_from_u64(rng.random())
+}
