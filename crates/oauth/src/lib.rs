@@ -9,6 +9,7 @@
 //! Three parties, three types. [`caller::Caller`] is the node on this connection; the Subject is the user or node a
 //! grant was given to; [`client::Client`] is the OAuth client. None of them defaults to another.
 
+pub mod audit;
 pub mod caller;
 pub mod client;
 pub mod error;

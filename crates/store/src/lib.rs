@@ -1,1 +1,28 @@
-//! Placeholder until its first module lands.
+//! Durable state of Countersign.
+//!
+//! A caller reads [records](Record) through [`Reads`], decides, and hands over a [`Txn`]: what it expects unchanged,
+//! what is written and deleted, and the audit records that go with it. [`Store::commit`] makes all of it durable or
+//! nothing, and answers [`CommitError::Conflict`] when something that was read has changed meanwhile; the decision is
+//! then run again. What `commit` acknowledged is on disk, also after a power cut.
+//!
+//! Two backends share every test: memory, and sled 0.34.7. Nothing above this crate may lean on there being one
+//! process, so that a database for several replicas can come behind the same interface.
+
+mod backend;
+mod error;
+mod key;
+mod manifest;
+mod record;
+mod records;
+mod store;
+mod txn;
+mod writer;
+
+pub use self::{
+    error::{CommitError, OpenError, StoreError},
+    key::Key,
+    record::Record,
+    records::{ByOwner, UnusedUntil, clients_of},
+    store::{Committed, OpenOptions, Page, Reads, Store},
+    txn::Txn,
+};

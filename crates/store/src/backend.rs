@@ -1,0 +1,29 @@
+//! What a database must offer: ordered bytes, atomic batches, and a call after which they are on disk.
+
+pub(crate) mod memory;
+pub(crate) mod sled;
+
+use crate::error::StoreError;
+
+/// A key with its new value, or with `None` to delete it.
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// A key with its value.
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+
+/// An ordered map of bytes. Only the writer thread calls `apply` and `sync`.
+pub(crate) trait Backend: Send + Sync + 'static {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` entries whose keys begin with `prefix` and sort after `after`, in order.
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// Makes all changes visible at once.
+    fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+
+    /// Returns when everything that was applied survives a power cut.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Bytes on disk, 0 where there is none.
+    fn size(&self) -> u64;
+}

@@ -1,0 +1,159 @@
+//! sled 0.34.7, made durable.
+//!
+//! Its `flush` ends in `sync_file_range`, which a power cut can undo. [`Sled::sync`] therefore flushes, then calls
+//! `fdatasync` through a descriptor of its own on the same file. A damaged file can make `open` panic: it runs in a
+//! thread of its own, whose end is an error here. That is why the workspace must not set `panic = "abort"`.
+
+use std::{
+    fs::File,
+    ops::Bound,
+    panic,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use parking_lot::RwLock;
+
+use super::{Backend, Change, Entry};
+use crate::error::{OpenError, StoreError};
+
+const OPEN_THREAD: &str = "store-open";
+
+pub(crate) struct Sled {
+    db: ::sled::Db,
+    file: File,
+    path: PathBuf,
+    /// sled applies a batch atomically, but a scan beside it may see half: readers share, the writer excludes.
+    visible: RwLock<()>,
+}
+
+impl Sled {
+    /// Whether there is a database in `path` to be opened.
+    pub(crate) fn exists(path: &Path) -> bool {
+        path.join("db").exists()
+    }
+
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        let config = ::sled::Config::new()
+            .path(path)
+            .cache_capacity(cache_bytes)
+            // The writer flushes after every batch.
+            .flush_every_ms(None);
+        let db = open_guarded(config, path)?;
+        let file_path = path.join("db");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&file_path)
+            .and_then(|file| {
+                // The names of new files must survive as well.
+                File::open(path)?.sync_all()?;
+                Ok(file)
+            })
+            .map_err(|source| OpenError::Io {
+                path: file_path,
+                source,
+            })?;
+        Ok(Self {
+            db,
+            file,
+            path: path.to_owned(),
+            visible: RwLock::new(()),
+        })
+    }
+}
+
+/// Opens in a thread that may panic without a word on stderr: the error says what is needed.
+fn open_guarded(config: ::sled::Config, path: &Path) -> Result<::sled::Db, OpenError> {
+    let hook: Arc<dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync> = panic::take_hook().into();
+    let others = Arc::clone(&hook);
+    panic::set_hook(Box::new(move |info| {
+        if thread::current().name() != Some(OPEN_THREAD) {
+            others(info);
+        }
+    }));
+    let opened = thread::Builder::new()
+        .name(OPEN_THREAD.into())
+        .spawn(move || config.open())
+        .map(thread::JoinHandle::join);
+    panic::set_hook(Box::new(move |info| hook(info)));
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    match opened {
+        Err(source) => Err(OpenError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        Ok(Err(_panic)) => Err(damaged("the database library gave up on it".into())),
+        Ok(Ok(Ok(db))) => Ok(db),
+        Ok(Ok(Err(::sled::Error::Io(source)))) => Err(io_error(source, path)),
+        Ok(Ok(Err(error))) => Err(damaged(error.to_string())),
+    }
+}
+
+fn io_error(source: std::io::Error, path: &Path) -> OpenError {
+    // sled wraps the failed flock in an error of its own, with the reason only in the text.
+    if source.to_string().contains("lock") {
+        return OpenError::InUse(path.to_owned());
+    }
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Backend for Sled {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let _shared = self.visible.read();
+        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut entries = Vec::new();
+        for entry in self.db.range::<&[u8], _>((start, Bound::Unbounded)) {
+            let (key, value) = entry?;
+            if entries.len() == limit || !key.starts_with(prefix) {
+                break;
+            }
+            entries.push((key.to_vec(), value.to_vec()));
+        }
+        Ok(entries)
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        let _alone = self.visible.write();
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        Ok(self.file.sync_data()?)
+    }
+
+    fn size(&self) -> u64 {
+        // Large values stand in files beside the log, so the folder is what counts.
+        let blobs = self.path.join("blobs");
+        let folder = |path: &Path| -> u64 {
+            std::fs::read_dir(path).map_or(0, |entries| {
+                entries
+                    .flatten()
+                    .filter_map(|entry| entry.metadata().ok())
+                    .filter(|meta| meta.is_file())
+                    .map(|meta| meta.len())
+                    .sum()
+            })
+        };
+        folder(&self.path) + folder(&blobs)
+    }
+}

@@ -1,0 +1,79 @@
+//! How the values of `countersign-oauth` stand in tables, and the indexes beside them.
+//!
+//! An index is a table of small records whose ids begin with what is looked up: a prefix scan finds them, and the
+//! work does not grow with what else is stored.
+
+use countersign_oauth::{
+    caller::Owner,
+    client::{Client, ClientId},
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::record::Record;
+
+impl Record for Client {
+    const TABLE: &'static str = "client";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.id.as_str().into()
+    }
+}
+
+/// Index: the clients of one owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByOwner {
+    /// To whom the client belongs.
+    pub owner: Owner,
+    /// The client.
+    pub client: ClientId,
+}
+
+impl ByOwner {
+    /// What the ids of an owner's entries begin with.
+    pub fn prefix(owner: &Owner) -> Vec<u8> {
+        format!("{owner}\0").into_bytes()
+    }
+}
+
+impl Record for ByOwner {
+    const TABLE: &'static str = "client-by-owner";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        let mut id = Self::prefix(&self.owner);
+        id.extend_from_slice(self.client.as_str().as_bytes());
+        id
+    }
+}
+
+/// The name of the counter of an owner's clients.
+pub fn clients_of(owner: &Owner) -> String {
+    format!("clients/{owner}")
+}
+
+/// Index: clients that are forgotten unless they are used first, in the order of their time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusedUntil {
+    /// When the client expires.
+    #[serde(with = "time::serde::timestamp")]
+    pub at: OffsetDateTime,
+    /// The client.
+    pub client: ClientId,
+}
+
+impl Record for UnusedUntil {
+    const TABLE: &'static str = "client-unused";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        // Times before 1970 do not occur; big-endian sorts them by time.
+        let mut id = u64::try_from(self.at.unix_timestamp())
+            .unwrap_or(0)
+            .to_be_bytes()
+            .to_vec();
+        id.extend_from_slice(self.client.as_str().as_bytes());
+        id
+    }
+}
