@@ -88,7 +88,8 @@ fn from_variable(layers: &Layers) -> Option<AuthKey> {
 
 fn from_credential(layers: &Layers, problems: &mut Problems) -> Option<AuthKey> {
     let path = Path::new(layers.environment.get("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
-    if !path.exists() {
+    // LoadCredential= fails without its file, so an emptied file is how a key that has been used is taken away.
+    if fs::metadata(&path).map_or(true, |file| file.len() == 0) {
         return None;
     }
     let source = Source::Variable("CREDENTIALS_DIRECTORY".to_owned());

@@ -416,3 +416,49 @@ proptest! {
         let _ = Written::new().toml(&text).load();
     }
 }
+
+/// `docs/countersign.toml` with every setting taken out of its comment.
+fn example() -> String {
+    let text = include_str!("../../../../docs/countersign.toml");
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|line| uncommented(line) + "\n").collect()
+}
+
+#[test]
+fn the_example_file_names_every_setting_with_its_default() {
+    let mut problems = Problems::default();
+    let mut written = Written::new().without(CONTROL.0).toml(&example());
+    let layers = Layers::read(written.inputs.clone(), &mut problems);
+    assert_eq!(problems.0, []);
+    for key in KEYS {
+        let values = layers.written(key.name).first().map(|written| written.values.clone());
+        match layers::default_of(key.name) {
+            Some(default) => assert_eq!(values, Some(default.values), "{}", key.name),
+            None => assert!(values.is_some(), "{} is missing", key.name),
+        }
+    }
+    // As it stands, all in comments, it says nothing and is no mistake.
+    written = Written::new().toml(include_str!("../../../../docs/countersign.toml"));
+    assert_eq!(
+        format!("{:?}", written.load().unwrap()),
+        format!("{:?}", Written::new().load().unwrap())
+    );
+}
+
+#[test]
+fn an_emptied_credential_is_no_key_and_no_mistake() {
+    let written = Written::new();
+    written.file("auth_key", "");
+    let folder = written.folder.path().to_str().unwrap().to_owned();
+    assert!(
+        written
+            .variable("CREDENTIALS_DIRECTORY", &folder)
+            .load()
+            .unwrap()
+            .auth_key
+            .is_none()
+    );
+}
