@@ -43,6 +43,8 @@ use crate::{
 pub(crate) struct Settings {
     /// MagicDNS suffix, such as `tailnet.test`.
     pub(crate) base_domain: String,
+    /// Whether nodes are told that the tailnet is locked.
+    pub(crate) locked: bool,
     /// The lowest capability version that is served.
     pub(crate) min_version: u16,
     /// How often an idle map stream gets a message.

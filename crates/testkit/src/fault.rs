@@ -1,7 +1,7 @@
 //! What can be made to go wrong.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub(crate) struct Faults {
     frozen: watch::Sender<bool>,
     delay_ms: AtomicU64,
+    /// HTTP status that every request under /machine/ gets; 0 = none.
+    refuse_with: AtomicU16,
     udp_blocked: AtomicBool,
     /// Datagrams lost of 65,536.
     udp_loss: AtomicU32,
@@ -23,6 +25,7 @@ impl Default for Faults {
         Self {
             frozen: watch::Sender::new(false),
             delay_ms: AtomicU64::new(0),
+            refuse_with: AtomicU16::new(0),
             udp_blocked: AtomicBool::new(false),
             udp_loss: AtomicU32::new(0),
             udp_delay_ms: AtomicU64::new(0),
@@ -53,6 +56,15 @@ impl Faults {
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
+    }
+
+    pub(crate) fn set_refusal(&self, status: Option<u16>) {
+        self.refuse_with.store(status.unwrap_or(0), Relaxed);
+    }
+
+    /// The HTTP status by which control turns everybody away.
+    pub(crate) fn refusal(&self) -> Option<u16> {
+        Some(self.refuse_with.load(Relaxed)).filter(|status| *status != 0)
     }
 
     pub(crate) fn set_udp_blocked(&self, blocked: bool) {

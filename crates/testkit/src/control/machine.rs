@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -68,6 +68,14 @@ impl Client {
         let faults = &self.control.registry.faults;
         faults.thawed().await;
         faults.delay().await;
+        if let Some(status) = faults.refusal().and_then(|status| StatusCode::from_u16(status).ok()) {
+            let mut response = Response::new(whole("refused by a test".to_owned()));
+            *response.status_mut() = status;
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        }
         let (head, body) = request.into_parts();
         let path = head.uri.path().to_owned();
         let result = match (&head.method, path.as_str()) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::value::{RawValue, to_raw_value};
 use tailnet_wire::control::{
     CapGrant, CapMap, DebugSettings, DnsConfig, FilterRule, MapResponse, NetPortRange, Node, NodeId, PeerChange,
-    PortRange, Rules, UserId, UserProfile,
+    PortRange, Rules, TkaInfo, UserId, UserProfile,
 };
 use time::OffsetDateTime;
 
@@ -101,6 +101,11 @@ impl Mapper {
             ..DnsConfig::default()
         });
         message.control_time = Some(wall);
+        // 32 zero bytes in base32: the head of a chain that nobody has.
+        message.tka_info = settings.locked.then(|| TkaInfo {
+            head: "A".repeat(52),
+            disabled: false,
+        });
         message.debug = Some(DebugSettings {
             disable_log_tail: true,
             ..DebugSettings::default()

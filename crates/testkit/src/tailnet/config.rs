@@ -13,6 +13,8 @@ pub struct TailnetConfig {
     pub users: Vec<User>,
     /// Policy document; `None` = everyone reaches everyone.
     pub policy: Option<String>,
+    /// Says that the tailnet is locked (tailnet lock), which a node that cannot verify signatures must not join.
+    pub locked: bool,
     /// Puts every node behind a NAT of its own, so that UDP between nodes can be blocked, lost, late or moved at any
     /// time. Without it nodes talk to each other directly, and only the search for new paths can be blocked.
     pub nat: bool,
@@ -32,6 +34,7 @@ impl Default for TailnetConfig {
             base_domain: "tailnet.test".to_owned(),
             users: vec![User::new("alice@example.com"), User::new("bob@example.com")],
             policy: None,
+            locked: false,
             nat: false,
             min_version: 113,
             keep_alive: Duration::from_secs(50),

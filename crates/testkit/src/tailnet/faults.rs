@@ -30,6 +30,12 @@ impl Tailnet {
         self.registry.faults.set_delay(delay);
     }
 
+    /// Lets control answer every request of a node with this HTTP status, and `Retry-After: 1`; `None` ends it. Map
+    /// streams that are open go on.
+    pub fn refuse_requests(&self, status: Option<u16>) {
+        self.registry.faults.set_refusal(status);
+    }
+
     /// Sets by how much control's clock is ahead of the real one. Streams already open are told.
     pub fn set_clock_skew(&self, skew: time::Duration) {
         self.registry.faults.set_skew(skew);
