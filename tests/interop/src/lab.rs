@@ -1,0 +1,175 @@
+//! The whole laboratory and its life in a test process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::{Authority, Client, Error, Headscale, Host, Network, Result, headscale};
+
+/// How many runs keep their logs.
+const RUNS_KEPT: usize = 3;
+
+/// Headscale, alice and bob, and an empty machine for our server.
+#[derive(Debug)]
+pub struct Lab {
+    /// The wire.
+    pub network: Network,
+    /// The CA that everyone trusts.
+    pub authority: Authority,
+    /// The control server.
+    pub headscale: Headscale,
+    /// A machine of alice, who is in `group:eng`.
+    pub alice: Client,
+    /// A machine of bob, who is in `group:sales`.
+    pub bob: Client,
+    /// The machine for the node under test.
+    pub idp: Host,
+    dir: PathBuf,
+    hosts: String,
+}
+
+/// Exclusive use of the shared lab.
+pub type LabGuard = MutexGuard<'static, Lab>;
+
+static SHARED: OnceLock<Result<Mutex<Lab>, String>> = OnceLock::new();
+
+impl Lab {
+    /// The lab of this process, started at first use. Holding the guard is what makes tests run one after the other.
+    pub fn shared() -> Result<LabGuard> {
+        match SHARED.get_or_init(|| Lab::start().map(Mutex::new).map_err(|e| e.to_string())) {
+            Ok(lab) => Ok(lab.lock().unwrap_or_else(PoisonError::into_inner)),
+            Err(error) => Err(Error::CannotRun(error.clone())),
+        }
+    }
+
+    /// Starts a lab. The two clients log in at the same time.
+    pub fn start() -> Result<Lab> {
+        let started = Instant::now();
+        let dir = fresh_dir()?;
+        let network = Network::new(&dir)?;
+        let authority = Authority::new(&dir.join("ca"))?;
+        let control = network.host("headscale", "")?;
+        let hosts = format!(
+            "{} {name}\n{} {name}\n",
+            control.ipv4(),
+            control.ipv6(),
+            name = headscale::NAME
+        );
+        let headscale = Headscale::start(control, &authority)?;
+        let client = |name: &str| -> Result<Client> {
+            let key = headscale.user_key(name)?;
+            Client::start(network.host(name, &hosts)?, &headscale, &authority, &key)
+        };
+        // Policies name users, and a policy that names an unknown user is refused: the users come first.
+        let (alice, bob) = std::thread::scope(|scope| {
+            let alice = scope.spawn(|| client("alice"));
+            let bob = client("bob");
+            (alice.join(), bob)
+        });
+        let alice = alice.map_err(|_| Error::unexpected("alice's start", "a panic"))??;
+        let bob = bob?;
+        headscale.set_policy(&Lab::open_policy())?;
+        let idp = network.host("idp", &hosts)?;
+        eprintln!(
+            "lab: up after {:.1} s, logs in {}",
+            started.elapsed().as_secs_f32(),
+            dir.display()
+        );
+        Ok(Lab {
+            network,
+            authority,
+            headscale,
+            alice,
+            bob,
+            idp,
+            dir,
+            hosts,
+        })
+    }
+
+    /// This run's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// One more machine on the wire, which knows Headscale's address.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        self.network.host(name, &self.hosts)
+    }
+
+    /// A pre-auth key, in a file as `--auth-key-file` wants it.
+    pub fn key_file(&self, name: &str, key: &str) -> Result<PathBuf> {
+        let path = self.dir.join(format!("{name}.authkey"));
+        std::fs::write(&path, key).map_err(Error::io(format!("writing {path:?}")))?;
+        Ok(path)
+    }
+
+    /// A policy with these grants: alice is `group:eng`, bob `group:sales`, and the tags of the lab have owners.
+    pub fn policy(grants: Value) -> Value {
+        json!({
+            "groups": { "group:eng": ["alice@"], "group:sales": ["bob@"] },
+            "tagOwners": { "tag:internal-idp": ["group:eng"], "tag:bench": ["group:eng"] },
+            "grants": grants,
+        })
+    }
+
+    /// Everyone reaches everything, and nobody has a capability.
+    pub fn open_policy() -> Value {
+        Lab::policy(json!([{ "src": ["*"], "dst": ["*"], "ip": ["*"] }]))
+    }
+}
+
+/// The file of a real peer's program.
+pub(crate) fn peer(name: &str) -> Result<PathBuf> {
+    let root = match std::env::var_os("COUNTERSIGN_LAB") {
+        Some(root) => PathBuf::from(root),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/countersign-lab")
+        }
+    };
+    let path = root.join("bin").join(name);
+    match path.exists() {
+        true => Ok(path),
+        false => Err(Error::CannotRun(format!(
+            "{path:?} is missing: run tests/interop/peers.sh"
+        ))),
+    }
+}
+
+/// The target folder that this test was built into.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let exe = std::env::current_exe().map_err(Error::io("asking for the test's own path"))?;
+    // target/PROFILE/deps/TEST or target/PROFILE/BINARY
+    let profile = exe
+        .ancestors()
+        .skip(1)
+        .find(|dir| !dir.ends_with("deps"))
+        .unwrap_or(&exe);
+    Ok(profile.to_owned())
+}
+
+/// `target/lab/SECONDS-PID`, and the oldest runs gone.
+fn fresh_dir() -> Result<PathBuf> {
+    let root = target_dir()?
+        .parent()
+        .map(|target| target.join("lab"))
+        .unwrap_or_else(|| PathBuf::from("target/lab"));
+    std::fs::create_dir_all(&root).map_err(Error::io(format!("making {root:?}")))?;
+    let listed = std::fs::read_dir(&root).map_err(Error::io(format!("reading {root:?}")))?;
+    let mut runs: Vec<PathBuf> = listed
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    runs.sort();
+    for old in runs.iter().rev().skip(RUNS_KEPT - 1) {
+        let _ = std::fs::remove_dir_all(old);
+    }
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| since.as_secs())
+        .unwrap_or_default();
+    let dir = root.join(format!("{seconds}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).map_err(Error::io(format!("making {dir:?}")))?;
+    Ok(dir)
+}

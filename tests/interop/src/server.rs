@@ -1,0 +1,8 @@
+//! Our own server under test.
+
+/// Placeholder.
+#[derive(Debug)]
+pub struct Server;
+/// Placeholder.
+#[derive(Debug)]
+pub struct ServerOptions;

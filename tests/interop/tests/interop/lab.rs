@@ -1,0 +1,39 @@
+//! The lab itself, before our server enters it: real clients reach each other and a tsnet server.
+
+use std::time::Duration;
+
+use countersign_interop_tests::{Lab, PingKind, Result, TsnetStream};
+
+#[test]
+#[ignore = "needs root and real peers: tests/run interop"]
+fn the_real_clients_reach_each_other_and_lose_each_other() -> Result {
+    let lab = Lab::shared()?;
+    lab.headscale.set_policy(&Lab::open_policy())?;
+    lab.alice.await_peer("bob", true)?;
+    for kind in [PingKind::Disco, PingKind::Tsmp, PingKind::Icmp] {
+        lab.alice.ping("bob", kind, Duration::from_secs(10))?;
+    }
+    lab.alice.await_path("bob", true, Duration::from_secs(10))?;
+    lab.alice.host().block_udp(lab.bob.host())?;
+    lab.alice.await_path("bob", false, Duration::from_secs(30))?;
+    lab.alice.host().unblock_udp()?;
+    lab.alice.await_path("bob", true, Duration::from_secs(30))?;
+    lab.headscale.set_policy(&Lab::policy(serde_json::json!([])))?;
+    lab.alice.await_peer("bob", false)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and real peers: tests/run interop"]
+fn a_tsnet_server_answers_by_magicdns_name() -> Result {
+    let lab = Lab::shared()?;
+    lab.headscale.set_policy(&Lab::open_policy())?;
+    let host = lab.host("tsnet")?;
+    let server = TsnetStream::start(&lab, &host, "tsnet-stream")?;
+    lab.alice.await_peer("tsnet-stream", true)?;
+    let url = format!("http://{}/hello", lab.headscale.fqdn("tsnet-stream"));
+    let answer = lab.alice.curl(&url).send()?;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello\n"), "{answer:?}");
+    assert!(server.process.usage()?.rss_mib > 1.0);
+    Ok(())
+}
