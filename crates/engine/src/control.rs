@@ -151,7 +151,9 @@ pub enum Fatal {
 
 fn refusal_hint(text: &str) -> &'static str {
     let text = text.to_ascii_lowercase();
-    if text.contains("used") || text.contains("expired") {
+    if text.contains("tags") {
+        "Use an auth key that carries the tags, or let the policy's tagOwners allow them"
+    } else if text.contains("used") || text.contains("expired") {
         "Make a new auth key, reusable if the node is to come back with it"
     } else if text.contains("key") {
         "Check that the auth key was copied whole and belongs to this control server"

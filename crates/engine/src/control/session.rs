@@ -7,7 +7,9 @@ use std::{
 
 use rand_core::RngCore;
 use tailnet_wire::{
-    control::{CAPABILITY_VERSION, MapRequest, MapResponse, RegisterRequest, RegisterResponse, RegisterResponseAuth},
+    control::{
+        CAPABILITY_VERSION, Hostinfo, MapRequest, MapResponse, RegisterRequest, RegisterResponse, RegisterResponseAuth,
+    },
     key::NodePublic,
 };
 use time::OffsetDateTime;
@@ -123,7 +125,8 @@ impl Session {
             self.end(Fatal::Refused(answer.error));
         } else if !answer.node_key_signature.is_empty() {
             self.end(Fatal::Locked);
-        } else if answer.node_key_expired && self.rotated {
+        } else if answer.node_key_expired && (self.rotated || self.netmap.current().is_some()) {
+            // Once peers talk to us, our key is fixed for the life of the process.
             self.end(Fatal::KeyExpired);
         } else if answer.node_key_expired {
             self.rotated = true;
@@ -344,10 +347,19 @@ impl Session {
                 auth_key: key.to_string(),
             }),
             followup: self.followup.clone(),
-            hostinfo: Some(self.updates.local().hostinfo.clone()),
+            hostinfo: Some(self.hostinfo()),
             ephemeral: self.config.ephemeral,
             ..RegisterRequest::default()
         }
+    }
+
+    /// With an auth key the tags come from the key: Headscale refuses to register a node that asks for some all the same.
+    fn hostinfo(&self) -> Hostinfo {
+        let mut hostinfo = self.updates.local().hostinfo.clone();
+        if self.config.auth_key.is_some() && self.followup.is_empty() {
+            hostinfo.request_tags.clear();
+        }
+        hostinfo
     }
 
     /// Both kinds carry the whole state: Headscale takes empty endpoints of a stream request for "none", Tailscale
@@ -362,7 +374,7 @@ impl Session {
             omit_peers: !stream,
             node_key: Some(self.config.node_key),
             disco_key: Some(self.config.disco_key),
-            hostinfo: Some(local.hostinfo.clone()),
+            hostinfo: Some(self.hostinfo()),
             endpoints: local.endpoints.iter().map(|(addr, _)| *addr).collect(),
             endpoint_types: local.endpoints.iter().map(|(_, kind)| *kind).collect(),
             ..MapRequest::default()

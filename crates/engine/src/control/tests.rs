@@ -169,6 +169,32 @@ fn an_expired_node_key_is_replaced_once() {
 }
 
 #[test]
+fn a_key_that_expires_while_peers_talk_to_us_is_final() {
+    let mut h = start(None, &[]);
+    h.join();
+    h.fail(FailureKind::UnknownNode);
+    h.sleep();
+    assert!(matches!(h.action(), Some(Action::Register(_))));
+    h.registered(json!({"NodeKeyExpired": true}));
+    assert!(matches!(h.events().pop(), Some(Event::Fatal(Fatal::KeyExpired))));
+}
+
+#[test]
+fn tags_are_asked_for_by_people_and_carried_by_keys() {
+    let asks = |auth_key| {
+        let mut h = start(auth_key, &["tag:a"]);
+        let mut local = Local::default();
+        local.hostinfo.request_tags = vec!["tag:a".into()];
+        h.session.handle_local(local);
+        let Action::Register(request) = h.connect() else {
+            panic!()
+        };
+        !request.hostinfo.unwrap().request_tags.is_empty()
+    };
+    assert!(asks(None) && !asks(Some("key")));
+}
+
+#[test]
 fn locks_and_pending_approval_are_noticed() {
     let mut h = start(Some("key"), &[]);
     h.connect();
