@@ -35,6 +35,18 @@ impl Clock {
         self.start + self.now
     }
 
+    /// Makes something as if the run had just begun.
+    ///
+    /// For tunnels. boringtun stamps its handshakes with the real wall at the birth of a tunnel plus the mock time since
+    /// then, and a peer refuses stamps that go backwards. A tunnel born in the middle of a run would stamp the
+    /// beginning of the run and be refused; born at zero it stamps the present.
+    pub fn at_zero<T>(&self, make: impl FnOnce(Instant) -> T) -> T {
+        MockClock::set_time(Time::ZERO);
+        let made = make(self.start);
+        MockClock::set_time(self.now);
+        made
+    }
+
     /// An instant that the engine named, as time since the run began. The past is now.
     pub fn time_of(&self, instant: Instant) -> Time {
         instant.saturating_duration_since(self.start).max(self.now)

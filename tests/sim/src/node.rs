@@ -251,7 +251,7 @@ impl Node {
             view,
         };
         Slot {
-            peer: Peer::new(config, clock.instant()),
+            peer: clock.at_zero(|start| Peer::new(config, start)),
             disco: None,
             endpoints: Vec::new(),
             index,
