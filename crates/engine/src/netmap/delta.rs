@@ -217,7 +217,22 @@ impl Draft {
         if let Some(health) = message.health {
             self.next.health = health.into();
         }
+        self.mark_expired(wall);
         Ok(())
+    }
+
+    /// A key that had expired before its node was mentioned is expired in this very snapshot: there is no moment in
+    /// which it is good.
+    fn mark_expired(&mut self, wall: OffsetDateTime) {
+        let now = self.next.control_time(wall);
+        let peers = self.notes.touched.iter().filter_map(|id| self.next.peer_by_id(*id));
+        let expired: Vec<NodeId> = peers.filter(|peer| peer.is_expired(now)).map(|peer| peer.id).collect();
+        for id in expired {
+            self.edit(id, |peer| peer.expired = true);
+        }
+        if self.next.self_node.is_expired(now) {
+            Arc::make_mut(&mut self.next.self_node).expired = true;
+        }
     }
 
     fn replace_self(&mut self, node: SelfNode) {
@@ -381,7 +396,8 @@ impl Draft {
 fn compile(chunks: &Chunks, local: &[std::net::IpAddr]) -> Filter {
     let mut chunks = chunks.values();
     match (chunks.next(), chunks.len()) {
-        (None, _) => Filter::deny_all(),
+        // No rules, but what we open may be answered.
+        (None, _) => Filter::new(&[], local),
         (Some(only), 0) => Filter::new(only, local),
         (Some(first), _) => {
             let rules: Vec<_> = std::iter::once(first)

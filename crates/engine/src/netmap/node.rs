@@ -110,6 +110,7 @@ impl PeerNode {
         self.last_seen = patch.last_seen.or(self.last_seen);
         if let Some(expiry) = patch.key_expiry {
             self.key_expiry = expiry;
+            self.expired = false;
         }
     }
 }

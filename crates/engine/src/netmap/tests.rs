@@ -248,6 +248,25 @@ fn keys_expire_by_controls_clock() {
 }
 
 #[test]
+fn a_key_that_has_expired_already_is_never_good() {
+    let mut state = joined(&[2, 3]);
+    let patch = |expiry: &str| json!({"PeersChangedPatch": [{"NodeID": 2, "KeyExpiry": expiry}]});
+    let expired = |change: &Change| change.netmap.peer_by_id(NodeId(2)).unwrap().expired;
+    assert!(expired(&apply(&mut state, patch("2026-01-01T00:00:00Z"))));
+    // Mentioned again, without a word about the expiry that was due.
+    let mut again = node(2);
+    again["KeyExpiry"] = json!("2026-01-01T00:00:00Z");
+    let change = apply(&mut state, json!({"PeersChanged": [again]}));
+    assert!(expired(&change) && change.updated.is_empty());
+    // Renewed, at last for ever.
+    assert!(!expired(&apply(&mut state, patch("0001-01-01T00:00:00Z"))));
+
+    let mut own = node(1);
+    own["KeyExpiry"] = json!("2026-01-01T00:00:00Z");
+    assert!(apply(&mut state, json!({"Node": own})).netmap.self_node().expired);
+}
+
+#[test]
 fn routers_and_jailed_peers_are_marked() {
     let mut state = joined(&[]);
     let with = |id: u64, more: serde_json::Value| {
