@@ -62,21 +62,19 @@ impl Record {
 pub struct Truth {
     peer: Option<NodePublic>,
     peer_expiry: Option<Time>,
+    own_expiry: Option<Time>,
     ports: BTreeSet<u16>,
 }
 
 impl Truth {
-    /// Whether a connection with `peer` may be open at `now`: any that we dialed while the peer is there, and one that
-    /// it dialed while it may.
+    /// Whether a connection with `peer` may be open at `now`: any that we dialed while both keys are good, and one that
+    /// the peer dialed while it may besides.
     pub fn permits(&self, now: Time, peer: NodePublic, role: Role, port: u16) -> bool {
+        let good = |expiry: Option<Time>| expiry.is_none_or(|expiry| now < expiry);
         self.peer == Some(peer)
-            && self.peer_expiry.is_none_or(|expiry| now < expiry)
+            && good(self.peer_expiry)
+            && good(self.own_expiry)
             && (role == Role::Dialed || self.ports.contains(&port))
-    }
-
-    /// Whether the peer is there at all at `now`.
-    pub fn knows(&self, now: Time, peer: NodePublic) -> bool {
-        self.permits(now, peer, Role::Dialed, 0)
     }
 }
 
@@ -102,6 +100,8 @@ pub struct Control {
     down: bool,
     /// Whether a node has a map stream, and whether it knows its peer from it.
     streams: Vec<Option<bool>>,
+    /// The key expiry that each node was told of itself.
+    told_expiry: Vec<Option<Time>>,
     outboxes: Vec<VecDeque<(Time, News)>>,
 }
 
@@ -116,6 +116,7 @@ impl Control {
             connected: true,
             down: false,
             streams: vec![None; 2],
+            told_expiry: vec![None; 2],
             outboxes: vec![VecDeque::new(), VecDeque::new()],
         }
     }
@@ -219,10 +220,14 @@ impl Control {
     fn news(&mut self, host: HostId) -> News {
         let stream = self.streams[host];
         let mut message = MapResponse::default();
-        if stream.is_none() {
+        let expiry = self.nodes[host].expiry;
+        if stream.is_none() || self.told_expiry[host] != expiry || self.rng.random_ratio(1, 4) {
             message.node = Some(Box::new(self.node(host)));
+        }
+        if stream.is_none() {
             message.derp_map = Some(DerpMap::default());
         }
+        self.told_expiry[host] = expiry;
         if self.connected {
             self.tell_peer(host, stream == Some(true), &mut message);
         } else if stream == Some(true) {
@@ -249,6 +254,7 @@ impl Control {
         Truth {
             peer: Some(node.key),
             peer_expiry: node.expiry,
+            own_expiry: self.nodes[host].expiry,
             ports: ports.map(|(_, port)| *port).collect(),
         }
     }

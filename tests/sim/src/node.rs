@@ -12,9 +12,8 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tailnet_engine::{
-    filter::Filter,
-    netmap::{Netmap, NetmapState, PeerNode},
-    path::{Hop, PathConfig, PathEvent},
+    netmap::NetmapState,
+    path::{Hop, PathEvent},
     peer::{ConnectionMemory, Limits, Peer, PeerConfig, PeerEvent, PeerView, Ports, Transmits},
     tunnel::{self, HandshakeLimiter, Kind, Verdict, relay_address},
 };
@@ -217,15 +216,14 @@ impl Node {
         let Some(netmap) = self.netmap.current() else {
             return;
         };
-        let wall = netmap.control_time(clock.wall());
-        let live = |key: &NodePublic| netmap.peer_by_key(key).filter(|peer| !peer.is_expired(wall));
-        for (key, slot) in &mut self.slots {
-            let view = live(key).map(|peer| view(&netmap, peer));
-            slot.peer.handle_view(clock.instant(), view);
+        for slot in self.slots.values_mut() {
+            slot.peer.handle_netmap(clock.instant(), &netmap);
         }
-        for peer in netmap.peers().filter(|peer| !peer.is_expired(wall)) {
-            if !self.slots.contains_key(&peer.key) {
-                let slot = self.new_slot(clock, view(&netmap, peer), peer.key);
+        for peer in netmap.peers() {
+            if !self.slots.contains_key(&peer.key)
+                && let Some(view) = PeerView::of(&netmap, &peer.key)
+            {
+                let slot = self.new_slot(clock, view, peer.key);
                 self.slots.insert(peer.key, slot);
             }
             if let Some(slot) = self.slots.get_mut(&peer.key) {
@@ -468,21 +466,6 @@ fn transmit(
         }
     }
     busy
-}
-
-/// What the netmap says that matters to a peer's packets.
-fn view(netmap: &Netmap, peer: &PeerNode) -> PeerView {
-    PeerView {
-        local: netmap.self_node().addresses.clone(),
-        remote: peer.addresses.clone(),
-        filter: Arc::<Filter>::clone(netmap.filter_for(peer)),
-        node_caps: peer.cap_map.clone(),
-        path: PathConfig {
-            disco: peer.disco,
-            endpoints: peer.endpoints.clone(),
-            home_derp: peer.home_derp,
-        },
-    }
 }
 
 /// Random numbers for one part of a run, of their own so that parts do not disturb each other.
