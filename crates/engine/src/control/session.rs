@@ -171,8 +171,14 @@ impl Session {
             self.events
                 .push_back(Event::ShowUrl(std::mem::take(&mut message.pop_browser_url)));
         }
+        let has_content = !message.keep_alive;
         match self.netmap.handle_response(message, wall) {
-            Ok(change) => change.into_iter().for_each(|change| self.changed(change)),
+            Ok(change) => {
+                if has_content {
+                    self.backoff.reset();
+                }
+                change.into_iter().for_each(|change| self.changed(change));
+            }
             Err(MapError::Locked) => self.end(Fatal::Locked),
             Err(error) => self.reconnect(error.to_string(), now, rng),
         }
@@ -300,7 +306,6 @@ impl Session {
     }
 
     fn changed(&mut self, change: Change) {
-        self.backoff.reset();
         self.next_expiry = self.netmap.next_expiry();
         let node = change.netmap.self_node();
         let fatal = if node.expired {

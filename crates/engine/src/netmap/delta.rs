@@ -74,7 +74,7 @@ impl NetmapState {
 
     /// Applies one message as a whole. `wall` is our wall-clock time.
     ///
-    /// Answers `None` when the message says nothing about the netmap. After an error nothing has changed.
+    /// Answers `None` when the netmap stays as it is. After an error nothing has changed.
     pub fn handle_response(&mut self, message: MapResponse, wall: OffsetDateTime) -> Result<Option<Change>, MapError> {
         if message.tka_info.as_ref().is_some_and(|lock| !lock.disabled) {
             return Err(MapError::Locked);
@@ -89,9 +89,13 @@ impl NetmapState {
         draft.apply(message, wall, self.current.as_deref(), &mut self.names)?;
         let (next, chunks, notes) = draft.finish(self.current.as_deref());
         let change = diff(self.current.as_deref(), next, notes, self.fresh);
-        self.current = Some(change.netmap.clone());
         self.chunks = chunks;
         self.fresh = false;
+        // Headscale sends a message to every node for much that concerns none of them.
+        if self.current.as_deref().is_some_and(|before| is_same(before, &change)) {
+            return Ok(None);
+        }
+        self.current = Some(change.netmap.clone());
         Ok(Some(change))
     }
 
@@ -409,6 +413,18 @@ fn compile(chunks: &Chunks, local: &[std::net::IpAddr]) -> Filter {
     }
 }
 
+fn is_same(before: &Netmap, change: &Change) -> bool {
+    let next = &change.netmap;
+    let peers = change.removed.is_empty() && change.updated.is_empty();
+    let flags = change.filter || change.users || change.derp_map || change.self_node;
+    peers
+        && !flags
+        && before.dns == next.dns
+        && before.domain == next.domain
+        && before.health == next.health
+        && before.clock_offset == next.clock_offset
+}
+
 fn share<T: PartialEq>(new: &mut Arc<T>, old: &Arc<T>) {
     if !Arc::ptr_eq(new, old) && **new == **old {
         *new = old.clone();
@@ -423,10 +439,11 @@ fn diff(before: Option<&Netmap>, next: Netmap, mut notes: Notes, fresh: bool) ->
     for id in notes.touched {
         let old = before.and_then(|before| before.peer_by_id(id));
         let new = next.peer_by_id(id);
-        if let Some(old) = old
-            && next.peer_by_key(&old.key).is_none()
-        {
-            removed.push(old.key);
+        match old.map(|old| (old, next.peer_by_key(&old.key))) {
+            Some((old, None)) => removed.push(old.key),
+            // The key lives on with another node that has it too.
+            Some((old, Some(heir))) if heir.id != id => updated.push(old.key),
+            _ => {}
         }
         if let Some(new) = new
             && !old.is_some_and(|old| Arc::ptr_eq(old, new) || **old == **new)

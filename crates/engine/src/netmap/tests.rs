@@ -106,8 +106,13 @@ fn a_stream_must_begin_with_ourselves_and_a_locked_tailnet_is_refused() {
 #[test]
 fn an_empty_peer_list_changes_nothing_and_removal_names_the_key() {
     let mut state = joined(&[2, 3]);
-    let change = apply(&mut state, json!({"Peers": []}));
-    assert_eq!((change.netmap.peer_count(), change.updated.len()), (2, 0));
+    assert!(
+        state
+            .handle_response(message(json!({"Peers": []})), WALL)
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(state.current().unwrap().peer_count(), 2);
     let change = apply(&mut state, json!({"PeersRemoved": [3, 99]}));
     assert_eq!(change.removed, [key(3)]);
     assert!(change.netmap.peer_by_ip("100.64.0.3".parse().unwrap()).is_none());
@@ -128,10 +133,14 @@ fn a_full_list_replaces_and_precludes_the_other_deltas() {
 fn a_repeated_node_is_no_change_and_keeps_its_value() {
     let mut state = joined(&[2]);
     let before = state.current().unwrap();
-    let change = apply(&mut state, json!({"PeersChanged": [node(2)]}));
-    assert!(change.updated.is_empty());
+    assert!(
+        state
+            .handle_response(message(json!({"PeersChanged": [node(2)]})), WALL)
+            .unwrap()
+            .is_none()
+    );
     let same = |a: &Netmap, b: &Netmap| Arc::ptr_eq(a.peer_by_id(NodeId(2)).unwrap(), b.peer_by_id(NodeId(2)).unwrap());
-    assert!(same(&before, &change.netmap));
+    assert!(same(&before, &state.current().unwrap()));
 
     state.begin_stream();
     let change = state.handle_response(first(&[2]), WALL).unwrap().unwrap();
@@ -392,15 +401,16 @@ proptest! {
                     json!({"OnlineChange": {i.to_string(): o}})
                 }
             };
-            let change = apply(&mut state, value);
-            let netmap = &change.netmap;
+            let change = state.handle_response(message(value), WALL).unwrap();
+            let removed = change.map(|change| change.removed).unwrap_or_default();
+            let netmap = state.current().unwrap();
             let got: BTreeMap<_, _> = netmap.peers().map(|p| (p.id.0 as u64, (p.key, p.online == Some(true)))).collect();
             let want: BTreeMap<_, _> = model.iter().map(|(i, (k, o))| (*i, (key(*k), *o))).collect();
             prop_assert_eq!(&got, &want);
             prop_assert_eq!(netmap.peer_count(), model.len());
             for k in before {
                 let lives = model.values().any(|(key, _)| *key == k);
-                prop_assert_eq!(change.removed.contains(&key(k)), !lives);
+                prop_assert_eq!(removed.contains(&key(k)), !lives);
             }
             for (id, (k, _)) in &model {
                 prop_assert_eq!(netmap.peer_by_key(&key(*k)).unwrap().key, key(*k));
