@@ -1,30 +1,42 @@
 //! Faster recovery from lost segments than smoltcp has by itself.
 //!
-//! smoltcp's retransmission timeout is one second at least, and its sender ignores SACK: a lost last segment costs a
-//! second, and so does every further loss in one window. The stack owns the device, so it can speak to a socket in the
-//! peer's name: three duplicate acknowledgments make smoltcp repeat the first unacknowledged segment at once. They are
-//! fed
-//! - when nothing of what was sent has been acknowledged for two round trips, at least 200 ms (the tail loss probe of
-//!   RFC 8985, from below), and
-//! - when an acknowledgment advances during recovery, but only up to the next hole (RFC 6582, with SACK as witness).
+//! smoltcp's retransmission timeout is one second at least, its sender ignores SACK, and it counts a duplicate
+//! acknowledgment only when nothing else in it changed: a lost segment often costs a second. The stack owns the device,
+//! so it can speak to a socket in the peer's name: three duplicate acknowledgments make smoltcp repeat the first
+//! unacknowledged segment at once. They are fed when
+//! - the peer holds three segments behind a hole (RFC 6675), or any for a quarter of a round trip (after RFC 8985),
+//! - an acknowledgment advances during recovery, but only up to the next hole (RFC 6582, with SACK as witness),
+//! - nothing of what was sent has been acknowledged for two round trips (the tail loss probe of RFC 8985, from below).
 //!
 //! What is fed says nothing that the peer has not said: its own last acknowledgment, window and sequence number.
+
+mod sack;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
 use tailnet_wire::packet::{Addresses, IpProto, Packet, build, tcp_flags};
 
-/// The shortest wait for an acknowledgment: peers may delay theirs.
-const MIN_WAIT: Duration = Duration::from_millis(200);
+/// The shortest wait for an acknowledgment of a segment or two: peers may delay it.
+const DELAYED_ACK: Duration = Duration::from_millis(200);
+/// The shortest wait when more is under way, which peers acknowledge at once.
+const MIN_WAIT: Duration = Duration::from_millis(50);
 /// The longest; smoltcp's own timeout has long struck then.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// So much unacknowledged data is more than two segments.
+const SEVERAL_SEGMENTS: usize = 3_000;
+/// From the hole to the end of what is held behind it: one segment missing, three received (DupThresh, RFC 6675).
+const LOST_BEHIND: u32 = 4_500;
+/// Segments that overtake each other by less are not lost.
+const MIN_REORDERING: Duration = Duration::from_millis(4);
 /// How many times in a row silence is probed; after that smoltcp's timeout takes over.
 const MAX_PROBES: u32 = 3;
 const DUPLICATES: u8 = 3;
 const TCP_HEADER_LEN: usize = 20;
 
 /// What the peer last said about what it has received from us.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Heard {
     /// The next byte the peer will send.
     next: u32,
@@ -32,18 +44,31 @@ struct Heard {
     window: u16,
 }
 
+/// The first unacknowledged segment was repeated.
+#[derive(Debug, Clone, Copy)]
+struct Repeat {
+    acknowledged: u32,
+    at: Instant,
+}
+
 /// Loss recovery of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     heard: Option<Heard>,
+    /// Duplicates as smoltcp counts them.
     duplicates: u8,
     /// Where the highest block ends that the peer holds behind a hole.
     sacked: Option<u32>,
-    recovering: bool,
+    /// Since when there is a hole at the acknowledged byte.
+    hole: Option<Instant>,
+    repeated: Option<Repeat>,
     probes: u32,
     round_trip: Duration,
+    /// When the segment left whose acknowledgment will be the next measurement.
+    measured: Option<Instant>,
     /// Since when something of ours is unacknowledged without progress.
     stalled: Option<Instant>,
+    several: bool,
 }
 
 impl Recovery {
@@ -55,19 +80,19 @@ impl Recovery {
     /// Notes a segment of the peer. True when the socket should repeat its first unacknowledged segment now.
     #[inline]
     pub(super) fn handle_segment(&mut self, now: Instant, segment: &Packet, bytes: &[u8]) -> bool {
+        if segment.tcp_flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST) != tcp_flags::ACK {
+            return false;
+        }
         let body = segment.transport(bytes);
         let Some(header) = body.first_chunk::<TCP_HEADER_LEN>() else {
             return false;
         };
-        if segment.tcp_flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST) != tcp_flags::ACK {
-            return false;
-        }
         let header_len = usize::from(header[12] >> 4) * 4;
-        let data = body.len().saturating_sub(header_len);
-        let fin = u32::from(segment.tcp_flags & tcp_flags::FIN);
+        let options = body.get(TCP_HEADER_LEN..header_len).unwrap_or_default();
+        let occupied = body.len().saturating_sub(header_len) as u32 + u32::from(segment.tcp_flags & tcp_flags::FIN);
         let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let heard = Heard {
-            next: word(4).wrapping_add(data as u32).wrapping_add(fin),
+            next: word(4).wrapping_add(occupied),
             acknowledged: word(8),
             window: u16::from_be_bytes([header[14], header[15]]),
         };
@@ -80,66 +105,125 @@ impl Recovery {
             return false;
         }
         self.heard = Some(Heard {
-            next: later(before.next, heard.next),
+            next: sack::later(before.next, heard.next),
             ..heard
         });
-        if header_len > TCP_HEADER_LEN {
-            self.note_sack(body.get(TCP_HEADER_LEN..header_len).unwrap_or_default());
+        if !options.is_empty() {
+            self.sacked = sack::highest_end(options, self.sacked);
         }
         if advance > 0 {
             return self.handle_progress(now, heard.acknowledged);
         }
-        let duplicate = data == 0 && fin == 0 && heard.window == before.window;
+        let duplicate = occupied == 0 && heard.window == before.window;
         self.duplicates = if duplicate {
             self.duplicates.saturating_add(1)
         } else {
             0
         };
-        self.recovering |= self.duplicates >= DUPLICATES;
-        false
+        if self.duplicates == DUPLICATES {
+            // smoltcp repeats by itself.
+            self.note_repeat(now, heard.acknowledged);
+            return false;
+        }
+        self.sacked.is_some() && self.handle_hole(now, heard.acknowledged)
     }
 
     fn handle_progress(&mut self, now: Instant, acknowledged: u32) -> bool {
+        if let Some(sent) = self.measured.take()
+            && self.probes == 0
+        {
+            let sample = now.saturating_duration_since(sent);
+            self.round_trip = (self.round_trip * 7 + sample) / 8;
+        }
         self.duplicates = 0;
         self.probes = 0;
+        self.hole = None;
         self.stalled = self.stalled.map(|_| now);
-        let hole = self
-            .sacked
-            .is_some_and(|end| (end.wrapping_sub(acknowledged) as i32) > 0);
-        if !hole {
-            self.sacked = None;
-            self.recovering = false;
+        self.sacked = self.sacked.filter(|end| sack::distance(acknowledged, *end) > 0);
+        let recovering = self.repeated.take().is_some();
+        if self.sacked.is_some() && recovering {
+            self.note_repeat(now, acknowledged);
+            return true;
         }
-        hole && self.recovering
+        self.sacked.is_some() && self.handle_hole(now, acknowledged)
     }
 
-    /// Notes after an egress pass whether anything of ours is unacknowledged; returns when to look again.
-    pub(super) fn handle_egress(&mut self, now: Instant, unacknowledged: bool) -> Option<Instant> {
-        if !unacknowledged {
-            self.stalled = None;
+    /// There are bytes behind a hole: is what is missing lost, or only late?
+    fn handle_hole(&mut self, now: Instant, acknowledged: u32) -> bool {
+        let since = *self.hole.get_or_insert(now);
+        if let Some(repeated) = self.repeated
+            && repeated.acknowledged == acknowledged
+        {
+            // The repetition gets its round trip before it counts as lost as well.
+            let patience = self.round_trip * 3 / 2 + MIN_REORDERING;
+            if now.saturating_duration_since(repeated.at) < patience {
+                return false;
+            }
+        }
+        let behind = self.sacked.map_or(0, |end| sack::distance(acknowledged, end));
+        let lost = behind >= LOST_BEHIND as i32 || now.saturating_duration_since(since) >= self.reordering();
+        if lost {
+            self.note_repeat(now, acknowledged);
+        }
+        lost
+    }
+
+    fn reordering(&self) -> Duration {
+        (self.round_trip / 4).clamp(MIN_REORDERING, DELAYED_ACK)
+    }
+
+    fn note_repeat(&mut self, now: Instant, acknowledged: u32) {
+        self.repeated = Some(Repeat { acknowledged, at: now });
+    }
+
+    /// Notes after an egress pass how much of ours is unacknowledged; returns when to look again.
+    pub(super) fn handle_egress(&mut self, now: Instant, unacknowledged: usize) -> Option<Instant> {
+        if unacknowledged == 0 {
+            (self.stalled, self.measured, self.hole) = (None, None, None);
             return None;
         }
-        self.stalled.get_or_insert(now);
+        if self.stalled.is_none() {
+            self.stalled = Some(now);
+            self.measured = Some(now);
+        }
+        self.several = unacknowledged >= SEVERAL_SEGMENTS;
         self.poll_timeout()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        // A closed window is not loss, and smoltcp probes it.
-        let open = self.heard.is_some_and(|heard| heard.window > 0);
-        let wait = (self.round_trip * 2).clamp(MIN_WAIT, MAX_WAIT) * (1 << self.probes);
-        self.stalled
-            .filter(|_| open && self.probes < MAX_PROBES)
-            .map(|at| at + wait)
+        let hole = self
+            .hole
+            .filter(|_| self.repeated.is_none())
+            .map(|at| at + self.reordering());
+        hole.into_iter().chain(self.silence_ends()).min()
     }
 
-    /// Whether silence has lasted so long that the socket should repeat its first unacknowledged segment.
+    fn silence_ends(&self) -> Option<Instant> {
+        // A closed window is not loss, and smoltcp probes it.
+        let open = self.heard.is_some_and(|heard| heard.window > 0);
+        let least = if self.several { MIN_WAIT } else { DELAYED_ACK };
+        let wait = (self.round_trip * 2).clamp(least, MAX_WAIT) * (1 << self.probes);
+        let since = self.stalled.filter(|_| open && self.probes < MAX_PROBES)?;
+        // A repetition under way gets its chance first.
+        let since = self.repeated.map_or(since, |repeat| since.max(repeat.at));
+        Some(since + wait)
+    }
+
+    /// Whether the socket should repeat its first unacknowledged segment now.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
-        let due = self.poll_timeout().is_some_and(|at| at <= now);
-        if due {
-            self.probes += 1;
-            self.recovering = true;
+        let Some(heard) = self.heard else {
+            return false;
+        };
+        if self.hole.is_some() && self.handle_hole(now, heard.acknowledged) {
+            return true;
         }
-        due
+        let silent = self.silence_ends().is_some_and(|at| at <= now);
+        if silent {
+            self.probes += 1;
+            self.measured = None;
+            self.note_repeat(now, heard.acknowledged);
+        }
+        silent
     }
 
     /// The acknowledgments to feed, in order. `addresses` are the peer's and ours, `ports` likewise.
@@ -156,37 +240,6 @@ impl Recovery {
         };
         windows.into_iter().map(acknowledgment).collect()
     }
-
-    /// Notes the SACK blocks among TCP options (RFC 2018).
-    fn note_sack(&mut self, mut options: &[u8]) {
-        while let Some((kind, rest)) = options.split_first() {
-            match kind {
-                0 => return,
-                1 => options = rest,
-                _ => {
-                    let Some(len) = rest.first().map(|len| usize::from(*len)).filter(|len| *len >= 2) else {
-                        return;
-                    };
-                    let Some(option) = options.get(2..len) else {
-                        return;
-                    };
-                    if *kind == 5 {
-                        let (blocks, _) = option.as_chunks::<8>();
-                        for [_, _, _, _, end @ ..] in blocks {
-                            let end = u32::from_be_bytes(*end);
-                            self.sacked = Some(self.sacked.map_or(end, |sacked| later(sacked, end)));
-                        }
-                    }
-                    options = options.get(len..).unwrap_or_default();
-                }
-            }
-        }
-    }
-}
-
-/// The later of two sequence numbers.
-fn later(a: u32, b: u32) -> u32 {
-    if (b.wrapping_sub(a) as i32) > 0 { b } else { a }
 }
 
 /// A bare ACK without a checksum, which our own device does not verify.

@@ -45,9 +45,9 @@ impl Netstack {
                     state,
                     State::CloseWait | State::LastAck | State::Closing | State::TimeWait
                 );
-                let busy = shard.send_queue(place.handle) > 0;
-                flow.waiting_since = busy.then_some(flow.waiting_since.unwrap_or(now));
-                let probe = flow.recovery.handle_egress(now, busy);
+                let unacknowledged = shard.send_queue(place.handle);
+                flow.waiting_since = (unacknowledged > 0).then_some(flow.waiting_since.unwrap_or(now));
+                let probe = flow.recovery.handle_egress(now, unacknowledged);
                 let unheard = flow
                     .waiting_since
                     .is_some_and(|at| now.saturating_duration_since(at) >= UNHEARD);
