@@ -52,7 +52,7 @@ async fn join() -> Result<(), Box<dyn std::error::Error>> {
         ephemeral: false,
         tags: tags.clone(),
     };
-    let state = State::open(Path::new(state_dir), url, &mut rng)?;
+    let state = State::open(Path::new(state_dir), url)?;
     let local = Local {
         hostinfo: hostinfo(hostname, &tags, "join example"),
         endpoints: Vec::new(),

@@ -105,7 +105,7 @@ pub enum FatalError {
 #[derive(Debug)]
 pub struct ControlClient {
     local: watch::Sender<Local>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl ControlClient {
@@ -123,7 +123,7 @@ impl ControlClient {
         let (local, watched) = watch::channel(local);
         let driver = Driver::new(config, target, state, watched, events);
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run()));
-        Ok((Self { local, _task: task }, receiver))
+        Ok((Self { local, task }, receiver))
     }
 
     /// Changes what the node says about itself. Control hears of it if it differs, at the latest when it is reachable
@@ -134,5 +134,13 @@ impl ControlClient {
             edit(local);
             *local != before
         });
+    }
+
+    /// Ends the session and waits until its task has let go of the state folder. Nothing is said to control, which
+    /// notices that the stream has ended.
+    pub async fn stop(self) {
+        self.task.abort();
+        // A panic in the task was told by the end of the events.
+        let _ = self.task.await;
     }
 }

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use tailnet_wire::key::{MachinePrivate, NodePrivate, NodePublic};
 use zeroize::Zeroizing;
 
+use crate::clock;
+
 const FILE: &str = "node.json";
 const TEMPORARY: &str = "node.json.new";
 const LOCK: &str = "lock";
@@ -133,7 +135,7 @@ struct Contents {
 impl State {
     /// Opens the folder of the node that belongs to `control_url`; makes the folder and the keys when they are not
     /// there.
-    pub fn open(dir: &Path, control_url: &str, rng: &mut dyn RngCore) -> Result<Self, StateError> {
+    pub fn open(dir: &Path, control_url: &str) -> Result<Self, StateError> {
         if !dir.is_dir() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.map_err(|e| write_error(dir, "make the state folder", dir, e))?;
@@ -151,8 +153,8 @@ impl State {
             None => Contents {
                 version: VERSION,
                 control_url: control_url.into(),
-                machine_key: MachinePrivate::from_random(random(rng)),
-                node_key: NodePrivate::from_random(random(rng)),
+                machine_key: MachinePrivate::from_random(random()),
+                node_key: NodePrivate::from_random(random()),
                 old_node_key: None,
                 udp_port: None,
                 stable_id: None,
@@ -257,9 +259,9 @@ impl State {
     }
 }
 
-fn random(rng: &mut dyn RngCore) -> [u8; 32] {
+fn random() -> [u8; 32] {
     let mut raw = [0; 32];
-    rng.fill_bytes(&mut raw);
+    clock::rng().fill_bytes(&mut raw);
     raw
 }
 

@@ -1,11 +1,9 @@
-use rand::{SeedableRng, rngs::StdRng};
-
 use super::*;
 
 const URL: &str = "https://hs.test";
 
 fn open(dir: &Path) -> Result<State, StateError> {
-    State::open(dir, URL, &mut StdRng::from_os_rng())
+    State::open(dir, URL)
 }
 
 fn refuse(dir: &Path) -> String {
@@ -96,9 +94,7 @@ fn a_file_that_is_cut_empty_or_something_else_is_refused_and_left_alone() {
 fn a_node_of_another_control_server_is_not_taken_over() {
     let tmp = tempfile::tempdir().unwrap();
     drop(open(tmp.path()).unwrap());
-    let text = State::open(tmp.path(), "https://other.test", &mut StdRng::from_os_rng())
-        .unwrap_err()
-        .to_string();
+    let text = State::open(tmp.path(), "https://other.test").unwrap_err().to_string();
     assert!(
         text.contains("https://hs.test") && text.contains("https://other.test"),
         "{text}"
