@@ -270,6 +270,11 @@ impl Path {
         }
     }
 
+    /// The peer's disco key, to seal what [`poll_transmit`](Self::poll_transmit) gives.
+    pub fn disco(&self) -> Option<DiscoPublic> {
+        self.disco
+    }
+
     /// The round trip of the last pong from the best address.
     pub fn latency(&self) -> Option<Duration> {
         self.best.and_then(|best| best.latency)

@@ -172,6 +172,11 @@ impl DerpPool {
         self.context.status.subscribe()
     }
 
+    /// The home region.
+    pub fn home(&self) -> Option<u32> {
+        self.state.lock().home
+    }
+
     /// Whether the home region's connection is up, so that peers can reach us.
     pub fn is_home_connected(&self) -> bool {
         let home = self.state.lock().home;

@@ -1,0 +1,303 @@
+//! Joining: from a configuration to a node with its first netmap in force.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rand::RngCore;
+use tailnet_engine::{peer::ConnectionMemory, tunnel::HandshakeLimiter};
+use tailnet_wire::{
+    derp::GoneReason,
+    key::{DiscoPrivate, NodePublic},
+};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    NodeConfig, clock,
+    control::{ControlClient, ControlConfig, ControlError, ControlEvent, FatalError, Local, hostinfo},
+    demux,
+    derp::{DerpPacket, DerpPool, DerpSink},
+    disco::DiscoBoxes,
+    live::LiveNetmap,
+    netcheck,
+    peers::Peers,
+    ports::OpenPorts,
+    shared::{NodeCounters, STUN_QUEUE, Shared},
+    state::{State, StateError},
+    supervisor::{NodeState, Supervisor, apply},
+    tls::{self, TlsError},
+    udp::{BindError, UdpSockets},
+};
+
+/// WireGuard handshakes per second that pass without a proof of address. Each costs about 125 us.
+const HANDSHAKES_PER_SECOND: u32 = 500;
+
+/// Why a node did not start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The UDP port.
+    #[error(transparent)]
+    Udp(#[from] BindError),
+    /// The roots.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The control URL.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Control does not let the node in.
+    #[error(transparent)]
+    Refused(#[from] FatalError),
+    /// Control could not be reached, or did not answer, in time.
+    #[error(
+        "control did not let this node join within {}s: {reason}. Check control_url, the network and, for a private CA, \
+         extra_ca_file",
+        .after.as_secs()
+    )]
+    TimedOut {
+        /// How long it was tried.
+        after: Duration,
+        /// The last trouble there was.
+        reason: String,
+    },
+    /// A task of the node has panicked.
+    #[error("the control task ended unexpectedly; this is a bug, please report it with the log")]
+    Panicked,
+}
+
+/// Joins as `config` says. The returned receiver follows the node's state.
+pub(crate) async fn join(
+    config: NodeConfig,
+    on_state: &(dyn Fn(&NodeState) + Send + Sync),
+) -> Result<(Arc<Shared>, watch::Receiver<NodeState>), StartError> {
+    let mut rng = clock::rng();
+    let state = State::open(&config.state_dir, config.control_url.as_str())?;
+    let udp = UdpSockets::bind(config.udp_port, state.udp_port())?;
+    state.set_udp_port(udp.port())?;
+    let mut raw = [0; 32];
+    rng.fill_bytes(&mut raw);
+    let disco = DiscoPrivate::from_random(raw);
+
+    let roots = tls::root_store(&config.extra_roots)?;
+    let control_config = ControlConfig {
+        url: config.control_url.clone(),
+        allow_plain: config.allow_plain_control,
+        tls: tls::client_config(Arc::clone(&roots))?,
+        disco_key: disco.public(),
+        auth_key: config.auth_key.as_ref().map(|key| key.expose().to_owned().into()),
+        ephemeral: false,
+        tags: config.tags.clone(),
+    };
+    let local = Local {
+        hostinfo: hostinfo(&config.hostname, &config.tags, &config.app),
+        endpoints: netcheck::interface_endpoints(udp.port()),
+    };
+    let (control, events) = ControlClient::start(control_config, state.clone(), local)?;
+    let mut joining = Joining {
+        events,
+        on_state,
+        deadline: Instant::now() + config.join_timeout,
+        config: &config,
+        trouble: None,
+    };
+
+    joining.registered().await?;
+    let (stun, answers) = mpsc::channel(STUN_QUEUE);
+    let shared = new_shared(&config, &state, udp, disco, roots, stun);
+    let first = joining.first_netmap().await?;
+    state.set_stable_id(&first.netmap.self_node().stable_id)?;
+    apply(&shared, &first);
+    let findings = netcheck::spawn(&shared, answers);
+    let (published, watched) = watch::channel(NodeState::Running);
+    let supervisor = Supervisor {
+        shared: Arc::clone(&shared),
+        control,
+        events: joining.events,
+        findings,
+        state: state.clone(),
+        published,
+    };
+    spawn_tasks(&shared, supervisor);
+    greet(&shared, &state);
+    Ok((shared, watched))
+}
+
+fn new_shared(
+    config: &NodeConfig,
+    state: &State,
+    udp: UdpSockets,
+    disco: DiscoPrivate,
+    roots: Arc<rustls::RootCertStore>,
+    stun: mpsc::Sender<(std::net::SocketAddr, Vec<u8>)>,
+) -> Arc<Shared> {
+    let key = state.node_key();
+    let sink = Arc::new(Sink::default());
+    let shared = Arc::new(Shared {
+        disco: DiscoBoxes::new(disco),
+        udp,
+        derp: DerpPool::new(roots, key.clone(), Arc::clone(&sink) as Arc<dyn DerpSink>),
+        stun,
+        netmap: LiveNetmap::new(),
+        peers: Peers::default(),
+        limiter: Arc::new(HandshakeLimiter::new(&key, HANDSHAKES_PER_SECOND)),
+        memory: ConnectionMemory::new(config.connection_memory),
+        ports: OpenPorts::default(),
+        endpoints: Mutex::new((Arc::default(), clock::now())),
+        stale_endpoints: Notify::new(),
+        derp_map: watch::Sender::new(Arc::default()),
+        counters: NodeCounters::default(),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        transmits: Mutex::default(),
+        searched: Mutex::new(clock::now()),
+        key,
+    });
+    // Set once, right here.
+    let _ = sink.0.set(Arc::downgrade(&shared));
+    shared
+}
+
+/// The tasks that live as long as the node. One that ends too early ends the node: better no identity than half of one.
+fn spawn_tasks(shared: &Arc<Shared>, supervisor: Supervisor) {
+    let receiver = {
+        let shared = Arc::clone(shared);
+        async move {
+            let error = shared
+                .udp
+                .receive(|received| demux::handle_udp(&shared, received))
+                .await;
+            error!(event = "udp_failed", %error, "the UDP socket failed");
+        }
+    };
+    let stop = shared.stop.clone();
+    let essential = tokio::spawn(async move {
+        tokio::select! {
+            () = receiver => {}
+            () = supervisor.run() => {}
+        }
+    });
+    shared.tasks.spawn(async move {
+        if essential.await.is_err() {
+            error!(event = "node_panic", "an essential task of the node panicked");
+        }
+        stop.cancel();
+    });
+}
+
+/// After a restart, peers still send under sessions we no longer have. A handshake makes them notice at once, where
+/// their own repair takes REKEY_TIMEOUT.
+fn greet(shared: &Arc<Shared>, state: &State) {
+    let Some(netmap) = shared.netmap.current() else { return };
+    for key in state.active_peers() {
+        if let Some(peer) = netmap.peer_by_key(&key).and_then(|node| shared.peer_for(node)) {
+            peer.engine().force_handshake(clock::now());
+            peer.kick();
+        }
+    }
+}
+
+/// The part of the control session before the node stands.
+struct Joining<'a> {
+    events: mpsc::Receiver<ControlEvent>,
+    on_state: &'a (dyn Fn(&NodeState) + Send + Sync),
+    deadline: Instant,
+    config: &'a NodeConfig,
+    trouble: Option<String>,
+}
+
+impl Joining<'_> {
+    async fn registered(&mut self) -> Result<(), StartError> {
+        loop {
+            if matches!(self.next().await?, ControlEvent::Registered) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn first_netmap(&mut self) -> Result<Box<tailnet_engine::netmap::Change>, StartError> {
+        loop {
+            if let ControlEvent::Change(change) = self.next().await? {
+                return Ok(change);
+            }
+        }
+    }
+
+    /// The next event, with the ones that concern people told on the way. Waiting for a person has no deadline.
+    async fn next(&mut self) -> Result<ControlEvent, StartError> {
+        let waiting = tokio::time::timeout_at(self.deadline, self.events.recv());
+        let event = match waiting.await {
+            Ok(event) => event.ok_or(StartError::Panicked)?,
+            Err(_) => {
+                let reason = self.trouble.take().unwrap_or_else(|| "it does not answer".to_owned());
+                return Err(StartError::TimedOut {
+                    after: self.config.join_timeout,
+                    reason,
+                });
+            }
+        };
+        match &event {
+            ControlEvent::LoginUrl(url) => {
+                warn!(event = "login", %url, "open this URL to let the node into the tailnet");
+                (self.on_state)(&NodeState::NeedsLogin(url.clone()));
+                self.wait_for_a_person();
+            }
+            ControlEvent::AwaitingApproval => {
+                warn!(event = "approval", "an administrator must approve this node");
+                (self.on_state)(&NodeState::NeedsApproval);
+                self.wait_for_a_person();
+            }
+            ControlEvent::Offline { reason, retry_in } => {
+                info!(event = "control_retry", %reason, ?retry_in, "control cannot be reached yet");
+                self.trouble = Some(reason.clone());
+            }
+            _ => {}
+        }
+        match event {
+            ControlEvent::Fatal(error) => Err(error.into()),
+            event => Ok(event),
+        }
+    }
+
+    fn wait_for_a_person(&mut self) {
+        self.deadline = Instant::now() + Duration::from_secs(60 * 60 * 24);
+    }
+}
+
+/// Takes what relays deliver to the demultiplexer.
+#[derive(Default)]
+struct Sink(OnceLock<Weak<Shared>>);
+
+impl Sink {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.0.get().and_then(Weak::upgrade)
+    }
+}
+
+impl DerpSink for Sink {
+    fn packets(&self, region: u32, batch: &mut Vec<DerpPacket>) {
+        let Some(shared) = self.shared() else { return };
+        for DerpPacket { src, packet } in batch.drain(..) {
+            demux::handle_derp(&shared, region, src, packet);
+        }
+    }
+
+    fn peer_gone(&self, region: u32, peer: NodePublic, reason: GoneReason) {
+        let handle = self.shared().and_then(|shared| shared.peers.by_key(&peer));
+        if let Some(handle) = handle {
+            handle
+                .engine()
+                .path_mut()
+                .handle_peer_gone(region, reason, clock::now());
+            handle.kick();
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The peers this node is in touch with, and how to find the one a datagram belongs to.
+//!
+//! A peer of the netmap becomes a [`PeerHandle`] at its first verified handshake, its first sealed disco message or our
+//! first dial; until then it costs nothing here. The handle owns the peer's engine behind a lock that is never held
+//! across an await, and the bounded inbox of the task that drives it.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use rand::RngCore;
+use tailnet_engine::{
+    path::Hop,
+    peer::{ConnId, Peer, PingId, PingKind, SendError},
+    tunnel::PEER_INDEX_BITS,
+};
+use tailnet_wire::{disco, key::NodePublic};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock, udp::PooledBytes};
+
+/// Batches that wait for a peer's task. When it is full the newest batch is dropped and counted, as a router would.
+const INBOX: usize = 64;
+
+/// One peer in touch: its engine, and the way to the task that drives it.
+pub(crate) struct PeerHandle {
+    key: NodePublic,
+    engine: Mutex<Peer>,
+    inbox: mpsc::Sender<Inbound>,
+    kicked: Notify,
+    failed: AtomicBool,
+    /// One per connection in the hands of the application, cancelled when the netmap withdraws it.
+    withdrawn: Mutex<HashMap<ConnId, CancellationToken>>,
+    pings: Mutex<HashMap<PingId, oneshot::Sender<Duration>>>,
+}
+
+/// What arrives for one peer.
+pub(crate) enum Inbound {
+    /// WireGuard datagrams of `stride` bytes each (the last may be shorter).
+    WireGuard {
+        /// How they came.
+        from: Hop,
+        /// The datagrams, one after the other.
+        bytes: Datagrams,
+        /// Length of each but the last.
+        stride: usize,
+    },
+    /// A disco message that was sealed by the peer's disco key.
+    Disco {
+        /// How it came.
+        from: Hop,
+        /// What it says.
+        message: disco::Message,
+    },
+}
+
+/// Bytes of one or more datagrams, in the buffer they came in.
+pub(crate) enum Datagrams {
+    /// Straight from the UDP socket.
+    Pooled(PooledBytes),
+    /// From DERP.
+    Relayed(BytesMut),
+    /// Cut out of a mixed batch.
+    Owned(Vec<u8>),
+}
+
+impl std::ops::Deref for Datagrams {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pooled(bytes) => bytes,
+            Self::Relayed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl PeerHandle {
+    /// Wraps a peer; the receiver is for its task.
+    pub(crate) fn new(key: NodePublic, engine: Peer) -> (Arc<Self>, mpsc::Receiver<Inbound>) {
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        let handle = Self {
+            key,
+            engine: Mutex::new(engine),
+            inbox,
+            kicked: Notify::new(),
+            failed: AtomicBool::new(false),
+            withdrawn: Mutex::default(),
+            pings: Mutex::default(),
+        };
+        (Arc::new(handle), receiver)
+    }
+
+    /// The peer's WireGuard key.
+    pub(crate) fn key(&self) -> NodePublic {
+        self.key
+    }
+
+    /// The engine, for a short while: nothing that waits may happen under this lock.
+    pub(crate) fn engine(&self) -> MutexGuard<'_, Peer> {
+        self.engine.lock()
+    }
+
+    /// Queues what arrived; false when the inbox was full and it was dropped.
+    pub(crate) fn deliver(&self, inbound: Inbound) -> bool {
+        self.inbox.try_send(inbound).is_ok()
+    }
+
+    /// Asks the task for a pass: something was written, read or closed.
+    pub(crate) fn kick(&self) {
+        self.kicked.notify_one();
+    }
+
+    /// Resolves at the next [`kick`](Self::kick).
+    pub(crate) async fn kicked(&self) {
+        self.kicked.notified().await;
+    }
+
+    /// Sends a ping; the receiver gets the round trip, or nothing when no answer comes.
+    pub(crate) fn ping(
+        &self,
+        kind: PingKind,
+        local: IpAddr,
+        remote: IpAddr,
+    ) -> Result<oneshot::Receiver<Duration>, SendError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut pings = self.pings.lock();
+        pings.retain(|_, waiting| !waiting.is_closed());
+        // The engine is locked within, so that the answer cannot come before the waiter is known.
+        let id = self
+            .engine()
+            .ping(clock::now(), &mut clock::rng(), kind, local, remote)?;
+        pings.insert(id, sender);
+        Ok(receiver)
+    }
+
+    /// A ping was answered.
+    pub(crate) fn answered(&self, id: PingId, latency: Duration) {
+        if let Some(waiting) = self.pings.lock().remove(&id) {
+            // Whoever asked may have given up.
+            let _ = waiting.send(latency);
+        }
+    }
+
+    /// A token for a connection that goes to the application; see [`withdraw`](Self::withdraw).
+    pub(crate) fn track(&self, conn: ConnId) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.withdrawn.lock().insert(conn, token.clone());
+        token
+    }
+
+    /// Tells whoever serves `conn` that the netmap has withdrawn it.
+    pub(crate) fn withdraw(&self, conn: ConnId) {
+        if let Some(token) = self.withdrawn.lock().get(&conn) {
+            token.cancel();
+        }
+    }
+
+    /// The application lets go of a connection.
+    pub(crate) fn forget(&self, conn: ConnId) {
+        self.withdrawn.lock().remove(&conn);
+        if !self.has_failed() {
+            self.engine().release(conn);
+            self.kick();
+        }
+    }
+
+    /// Ends a peer whose task panicked: its engine must not be touched again, and whoever serves its connections ends.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        for (_, token) in self.withdrawn.lock().drain() {
+            token.cancel();
+        }
+    }
+
+    /// Whether the task has ended by a panic.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// All peers in touch, by key and by WireGuard receiver index.
+#[derive(Default)]
+pub(crate) struct Peers(RwLock<Tables>);
+
+#[derive(Default)]
+struct Tables {
+    by_key: HashMap<NodePublic, (u32, Arc<PeerHandle>)>,
+    by_index: HashMap<u32, Arc<PeerHandle>>,
+}
+
+impl Peers {
+    /// The peer with this key, if it is in touch.
+    pub(crate) fn by_key(&self, key: &NodePublic) -> Option<Arc<PeerHandle>> {
+        self.0.read().by_key.get(key).map(|(_, handle)| Arc::clone(handle))
+    }
+
+    /// The peer that was given this number.
+    pub(crate) fn by_index(&self, index: u32) -> Option<Arc<PeerHandle>> {
+        self.0.read().by_index.get(&index).cloned()
+    }
+
+    /// The peer with this key, made by `make` (which gets the number to use) if it was not in touch yet.
+    pub(crate) fn get_or_insert(
+        &self,
+        key: &NodePublic,
+        rng: &mut dyn RngCore,
+        make: impl FnOnce(u32) -> Arc<PeerHandle>,
+    ) -> Arc<PeerHandle> {
+        let mut tables = self.0.write();
+        if let Some((_, handle)) = tables.by_key.get(key) {
+            return Arc::clone(handle);
+        }
+        let index = tables.free_index(rng);
+        let handle = make(index);
+        tables.by_key.insert(*key, (index, Arc::clone(&handle)));
+        tables.by_index.insert(index, Arc::clone(&handle));
+        handle
+    }
+
+    /// Forgets a peer: datagrams find it no more. A newer handle for the same key stays.
+    pub(crate) fn remove(&self, handle: &Arc<PeerHandle>) {
+        let mut tables = self.0.write();
+        let index = match tables.by_key.get(&handle.key) {
+            Some((index, known)) if Arc::ptr_eq(known, handle) => *index,
+            _ => return,
+        };
+        tables.by_key.remove(&handle.key);
+        tables.by_index.remove(&index);
+    }
+
+    /// Every peer in touch.
+    pub(crate) fn all(&self) -> Vec<Arc<PeerHandle>> {
+        self.0
+            .read()
+            .by_key
+            .values()
+            .map(|(_, handle)| Arc::clone(handle))
+            .collect()
+    }
+}
+
+impl Tables {
+    /// An unpredictable number that nobody has: a stranger cannot aim at a peer, and a number is not reused at once.
+    fn free_index(&self, rng: &mut dyn RngCore) -> u32 {
+        loop {
+            let index = rng.next_u32() >> (32 - PEER_INDEX_BITS);
+            if !self.by_index.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The task that owns the node: it puts netmaps in force, tells control about us, and ends everything.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use tailnet_engine::netmap::Change;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock,
+    control::{ControlClient, ControlEvent},
+    netcheck::Findings,
+    shared::Shared,
+    state::State,
+};
+
+/// Where the node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeState {
+    /// Talking to control for the first time.
+    Joining,
+    /// A person must open this URL to let the node in.
+    NeedsLogin(String),
+    /// An administrator must approve the node.
+    NeedsApproval,
+    /// On the tailnet, control is connected.
+    Running,
+    /// On the tailnet; control cannot be reached, for this reason, and is tried again.
+    Offline(String),
+    /// Out of the tailnet for good, for this reason.
+    Stopped(String),
+}
+
+impl NodeState {
+    /// One word for status output.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::NeedsLogin(_) => "login",
+            Self::NeedsApproval => "approval",
+            Self::Running => "running",
+            Self::Offline(_) => "offline",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+}
+
+/// What the supervisor owns.
+pub(crate) struct Supervisor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: ControlClient,
+    pub(crate) events: mpsc::Receiver<ControlEvent>,
+    pub(crate) findings: watch::Receiver<Findings>,
+    pub(crate) state: State,
+    pub(crate) published: watch::Sender<NodeState>,
+}
+
+impl Supervisor {
+    /// Runs until the node stops or control rules it out.
+    pub(crate) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                // First, because the other tasks end by it too.
+                biased;
+                () = shared.stop.cancelled() => break,
+                event = self.events.recv() => match event {
+                    Some(event) => if !self.handle_event(event) { break },
+                    None => { self.stopped("the control task has panicked".to_owned()); break }
+                },
+                changed = self.findings.changed() => {
+                    if changed.is_err() { self.stopped("the netcheck task has ended".to_owned()); break }
+                    self.handle_findings();
+                }
+                _ = second.tick() => shared.limiter.handle_timeout(),
+            }
+        }
+        self.remember_active_peers();
+    }
+
+    /// False when the node is out of the tailnet.
+    fn handle_event(&mut self, event: ControlEvent) -> bool {
+        match event {
+            ControlEvent::Change(change) => apply(&self.shared, &change),
+            ControlEvent::Online => {
+                self.shared.netmap.handle_online();
+                self.published.send_replace(NodeState::Running);
+                info!(event = "control_online", "connected to control");
+            }
+            ControlEvent::Offline { reason, retry_in } => {
+                self.shared.netmap.handle_offline();
+                warn!(event = "control_offline", %reason, ?retry_in, "control cannot be reached; the node goes on with what it knows");
+                self.published.send_replace(NodeState::Offline(reason));
+            }
+            ControlEvent::LoginUrl(url) => {
+                warn!(event = "login", %url, "this node must be logged in again: open the URL");
+                self.published.send_replace(NodeState::NeedsLogin(url));
+            }
+            ControlEvent::AwaitingApproval => {
+                self.published.send_replace(NodeState::NeedsApproval);
+            }
+            ControlEvent::ShowUrl(url) => info!(event = "show_url", %url, "control asks to show this page"),
+            ControlEvent::Registered => {}
+            ControlEvent::Fatal(error) => {
+                self.stopped(error.to_string());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn stopped(&self, reason: String) {
+        error!(event = "node_stopped", %reason, "the node is out of the tailnet");
+        for peer in self.shared.peers.all() {
+            peer.engine().handle_view(clock::now(), None);
+            peer.kick();
+        }
+        self.published.send_replace(NodeState::Stopped(reason));
+    }
+
+    /// Tells control and the peers where we can be reached.
+    fn handle_findings(&mut self) {
+        let findings = self.findings.borrow_and_update().clone();
+        let now = clock::now();
+        let addresses: Arc<[_]> = findings.endpoints.iter().map(|(address, _)| *address).collect();
+        *self.shared.endpoints.lock() = (Arc::clone(&addresses), now);
+        for peer in self.shared.peers.all() {
+            peer.engine()
+                .path_mut()
+                .handle_own_endpoints(Arc::clone(&addresses), now);
+            peer.kick();
+        }
+        self.control.set_local(|local| {
+            local.endpoints = findings.endpoints;
+            local.hostinfo.net_info = Some(findings.net_info);
+        });
+    }
+
+    /// So that the next start can greet them at once.
+    fn remember_active_peers(&self) {
+        let active = self.shared.peers.all();
+        let now = clock::now();
+        let active = active
+            .iter()
+            .filter(|peer| peer.engine().session_age(now).is_some())
+            .map(|peer| peer.key());
+        if let Err(error) = self.state.set_active_peers(active) {
+            warn!(event = "state", %error, "active peers are not remembered");
+        }
+    }
+}
+
+/// Puts a change of the netmap in force, as one step for everyone who asks.
+pub(crate) fn apply(shared: &Arc<Shared>, change: &Change) {
+    shared.netmap.replace(Arc::clone(&change.netmap));
+    let now = clock::now();
+    let everyone = change.filter || change.self_node;
+    for peer in shared.peers.all() {
+        let key = peer.key();
+        if everyone || change.removed.contains(&key) || change.updated.contains(&key) {
+            peer.engine().handle_netmap(now, &change.netmap);
+            peer.kick();
+        }
+        if change.netmap.peer_by_key(&key).is_none() {
+            // Its task still sends the resets; a node that comes back with this key gets a new handle.
+            shared.peers.remove(&peer);
+        }
+    }
+    if change.derp_map {
+        shared.derp_map.send_replace(Arc::clone(change.netmap.derp_map()));
+    }
+    shared.counters.netmaps.fetch_add(1, Relaxed);
+    shared.netmap.announce();
+}
