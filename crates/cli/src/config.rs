@@ -42,12 +42,14 @@ pub(crate) struct Settings {
     pub(crate) hostname: String,
     pub(crate) tags: Vec<String>,
     pub(crate) port: u16,
+    pub(crate) control_plain_http: bool,
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
     pub(crate) udp_port: Option<u16>,
     pub(crate) tls: Tls,
     pub(crate) issuer: Option<Url>,
     pub(crate) registration: Registration,
     pub(crate) cors_origins: Vec<String>,
+    pub(crate) routers_are_users: bool,
     pub(crate) netmap_max_age: Duration,
     /// Bytes.
     pub(crate) connection_memory: u64,
@@ -125,7 +127,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn settings(&mut self) -> Option<Settings> {
         let state_dir = self.state_dir();
-        let control_url = self.control_url();
+        let control_plain_http = self.one("control_plain_http", parse::boolean);
+        let control_url = self.control_url(control_plain_http == Some(true));
         let auth_key = secret::auth_key(self.layers, &mut self.problems);
         let hostname = self.one("hostname", parse::hostname);
         let tags = self.many("tags", parse::tag);
@@ -136,6 +139,7 @@ impl Reader<'_> {
         let issuer = self.issuer(tls.as_ref());
         let registration = self.one("registration", parse::registration);
         let cors_origins = self.many("cors_origins", parse::origin);
+        let routers_are_users = self.one("routers_are_users", parse::boolean);
         let netmap_max_age = self.one("netmap_max_age", parse::duration);
         let connection_memory = self.one("connection_memory", parse::connection_memory);
         let dcr_max_clients_per_user = self.one("dcr_max_clients_per_user", parse::count);
@@ -153,12 +157,14 @@ impl Reader<'_> {
             } else {
                 port?
             },
+            control_plain_http: control_plain_http?,
             extra_roots,
             udp_port: udp_port?,
             tls: tls?,
             issuer,
             registration: registration?,
             cors_origins: cors_origins?,
+            routers_are_users: routers_are_users?,
             netmap_max_age: netmap_max_age?,
             connection_memory: connection_memory?,
             dcr_max_clients_per_user: dcr_max_clients_per_user?,
@@ -218,8 +224,7 @@ impl Reader<'_> {
         }
     }
 
-    fn control_url(&mut self) -> Option<Url> {
-        let plain_http = self.one("control_plain_http", parse::boolean)?;
+    fn control_url(&mut self, plain_http: bool) -> Option<Url> {
         if self.layers.written("control_url").is_empty() {
             let text = "control_url is not set: give the URL of your Headscale, or https://controlplane.tailscale.com";
             self.problems.add(Source::Whole, text);

@@ -6,7 +6,7 @@
 //! computed by [`crate::caps`].
 //!
 //! The only memory between packets is [`UdpFlows`]: what we sent decides which datagrams may come back. It belongs to
-//! the caller and outlives a change of rules. TCP needs none, because a segment without a pure SYN is always let
+//! the caller and outlives a change of rules; [`UdpFlows::retain`] is for what must not. TCP needs none, because a segment without a pure SYN is always let
 //! through to the stack, which knows its connections; the price is that withdrawing a rule cuts nothing by itself.
 //! Whoever owns connections asks [`Filter::permits`] again after each change.
 
@@ -24,7 +24,7 @@ use tailnet_wire::{
 };
 
 pub(crate) use self::address::{AddressSet, Entry};
-pub use self::flows::UdpFlows;
+pub use self::flows::{UdpFlow, UdpFlows};
 use self::rules::{Rules, Target};
 use crate::caps::{Grants, PeerCaps};
 
@@ -112,14 +112,18 @@ impl Filter {
         }
     }
 
-    /// Judges a packet of our own and remembers, for UDP and SCTP, that its answer may come in.
+    /// Judges a packet of our own to a peer and remembers, for UDP and SCTP, that its answer may come in.
+    ///
+    /// `node_cap` is that peer's, as in [`check_in`](Self::check_in).
     #[inline]
-    pub fn note_out(packet: &Packet, flows: &mut UdpFlows) -> Verdict {
+    pub fn note_out(&self, packet: &Packet, node_cap: &dyn Fn(&str) -> bool, flows: &mut UdpFlows) -> Verdict {
         if let Some(reason) = never_unicast(packet.dst.ip()) {
             return Verdict::Drop(reason);
         }
         if packet.fragment != Fragment::Later && matches!(packet.proto, IpProto::UDP | IpProto::SCTP) {
-            flows.insert(packet.proto, packet.dst, packet.src);
+            flows.insert(packet.proto, packet.dst, packet.src, || {
+                self.permits(packet.proto, packet.dst.ip(), packet.src, node_cap)
+            });
         }
         Verdict::Accept
     }

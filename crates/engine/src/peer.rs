@@ -256,7 +256,14 @@ impl Peer {
             }
         }
         let key = |local, remote| FlowKey { local, remote };
-        self.udp_flows.retain(|_, remote, ours| may_hold(&key(ours, remote)));
+        self.udp_flows.retain(|flow| {
+            let key = key(flow.ours, flow.remote);
+            if flow.by_peer {
+                may_open(flow.proto, &key)
+            } else {
+                may_hold(&key)
+            }
+        });
         let answers = &mut self.udp_flows;
         self.inbox.retain(|datagram| {
             let key = key(datagram.local, datagram.remote);

@@ -173,7 +173,10 @@ fn compare_packet(
     let parsed = Packet::parse(&datagram.bytes);
     let accepted = match &parsed {
         Err(_) => false,
-        Ok(packet) if datagram.out => Filter::note_out(packet, flows) == Verdict::Accept,
+        Ok(packet) if datagram.out => {
+            let node_cap = |name: &str| policy.has_cap(packet.dst.ip(), name);
+            filter.note_out(packet, &node_cap, flows) == Verdict::Accept
+        }
         Ok(packet) => {
             let node_cap = |name: &str| policy.has_cap(packet.src.ip(), name);
             filter.check_in(packet, &node_cap, flows) == Verdict::Accept

@@ -145,6 +145,12 @@ pub(crate) const KEYS: &[Key] = &[
     )
     .list(),
     Key::new(
+        "routers_are_users",
+        "BOOL",
+        Some("false"),
+        "Take a node that advertises routes for its user, though it may forward others",
+    ),
+    Key::new(
         "netmap_max_age",
         "TIME",
         Some("24h"),

@@ -165,20 +165,61 @@ fn answers_to_our_datagrams_come_in_until_512_others_went_out() {
     let mut flows = UdpFlows::new();
     let answer = datagram(ALICE, US, IpProto::UDP, (53, 5000), 0);
     assert_eq!(filter.check_in(&answer, &|_| false, &mut flows), NO_RULE);
-    Filter::note_out(&datagram(US, ALICE, IpProto::UDP, (5000, 53), 0), &mut flows);
+    filter.note_out(
+        &datagram(US, ALICE, IpProto::UDP, (5000, 53), 0),
+        &|_| false,
+        &mut flows,
+    );
     assert_eq!(filter.check_in(&answer, &|_| false, &mut flows), Verdict::Accept);
 
     for port in 0..511 {
-        Filter::note_out(&datagram(US, ALICE, IpProto::UDP, (port, 53), 0), &mut flows);
+        filter.note_out(
+            &datagram(US, ALICE, IpProto::UDP, (port, 53), 0),
+            &|_| false,
+            &mut flows,
+        );
     }
     assert_eq!(filter.check_in(&answer, &|_| false, &mut flows), Verdict::Accept);
     for port in 0..512 {
-        Filter::note_out(&datagram(US, ALICE, IpProto::UDP, (port, 54), 0), &mut flows);
+        filter.note_out(
+            &datagram(US, ALICE, IpProto::UDP, (port, 54), 0),
+            &|_| false,
+            &mut flows,
+        );
     }
     assert_eq!(flows.len(), 512);
     assert_eq!(filter.check_in(&answer, &|_| false, &mut flows), NO_RULE);
-    flows.retain(|_, remote, _| remote.port() != 54);
+    flows.retain(|flow| flow.remote.port() != 54);
     assert!(flows.is_empty());
+}
+
+#[test]
+fn an_answer_of_ours_is_known_as_the_peers_flow() {
+    let open = filter(&[rule(&[ALICE], &[(US, 53, 53)], &[17])]);
+    let mut flows = UdpFlows::new();
+    open.note_out(
+        &datagram(US, ALICE, IpProto::UDP, (53, 5000), 0),
+        &|_| false,
+        &mut flows,
+    );
+    open.note_out(
+        &datagram(US, ALICE, IpProto::UDP, (40000, 53), 0),
+        &|_| false,
+        &mut flows,
+    );
+    let mut seen = Vec::new();
+    flows.retain(|flow| {
+        seen.push((flow.ours.port(), flow.by_peer));
+        !flow.by_peer
+    });
+    seen.sort_unstable();
+    assert_eq!(seen, [(53, true), (40000, false)]);
+
+    let closed = filter(&[]);
+    let again = datagram(ALICE, US, IpProto::UDP, (5000, 53), 0);
+    assert_eq!(closed.check_in(&again, &|_| false, &mut flows), NO_RULE);
+    let answer = datagram(ALICE, US, IpProto::UDP, (53, 40000), 0);
+    assert_eq!(closed.check_in(&answer, &|_| false, &mut flows), Verdict::Accept);
 }
 
 #[test]

@@ -265,8 +265,9 @@ fn a_key_that_has_expired_already_is_never_good() {
     // Mentioned again, without a word about the expiry that was due.
     let mut again = node(2);
     again["KeyExpiry"] = json!("2026-01-01T00:00:00Z");
-    let change = apply(&mut state, json!({"PeersChanged": [again]}));
-    assert!(expired(&change) && change.updated.is_empty());
+    let again = message(json!({"PeersChanged": [again]}));
+    assert!(state.handle_response(again, WALL).unwrap().is_none());
+    assert!(state.current().unwrap().peer_by_id(NodeId(2)).unwrap().expired);
     // Renewed, at last for ever.
     assert!(!expired(&apply(&mut state, patch("0001-01-01T00:00:00Z"))));
 

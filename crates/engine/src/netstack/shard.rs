@@ -31,8 +31,8 @@ impl Clock {
     }
 
     fn to_smoltcp(self, now: time::Instant) -> Instant {
-        let elapsed = now.saturating_duration_since(self.0).as_micros();
-        Instant::from_micros(i64::try_from(elapsed).unwrap_or(i64::MAX / 2) + Self::START)
+        let since_start = now.saturating_duration_since(self.0).as_micros();
+        Instant::from_micros(i64::try_from(since_start).unwrap_or(i64::MAX / 2) + Self::START)
     }
 
     fn to_std(self, at: Instant) -> time::Instant {

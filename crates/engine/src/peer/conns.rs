@@ -10,7 +10,7 @@ use rand_core::RngCore;
 use tailnet_wire::packet::{Addresses, Packet, build};
 
 use super::{ConnError, ConnId, ConnectError, MTU, Peer, PingId, PingKind, udp};
-use crate::{filter::Filter, netstack::Netstack};
+use crate::netstack::Netstack;
 
 /// Why a datagram or ping could not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +97,8 @@ impl Peer {
             return Err(SendError::TooLong(longest));
         }
         let packet = udp::build(local, remote, payload).ok_or(SendError::Address(local.ip(), remote.ip()))?;
-        if let Ok(parsed) = Packet::parse(&packet) {
-            Filter::note_out(&parsed, &mut self.udp_flows);
+        if let (Ok(parsed), Some(view)) = (Packet::parse(&packet), &self.view) {
+            view.note_out(&parsed, &mut self.udp_flows);
         }
         self.outbox.push(&packet).then_some(()).ok_or(SendError::Full)
     }

@@ -53,6 +53,12 @@ impl PeerView {
             .check_in(packet, &|name| self.node_caps.contains_key(name), flows)
     }
 
+    /// Remembers that a datagram of ours may be answered.
+    pub(super) fn note_out(&self, packet: &Packet, flows: &mut UdpFlows) {
+        let has_cap = |name: &str| self.node_caps.contains_key(name);
+        self.filter.note_out(packet, &has_cap, flows);
+    }
+
     /// Whether the peer may hold a flow that it opened.
     pub(super) fn permits(&self, proto: IpProto, key: &FlowKey) -> bool {
         let has_cap = |name: &str| self.node_caps.contains_key(name);
