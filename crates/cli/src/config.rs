@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     /// Requests per second; 0 = no limit.
     pub(crate) rate_limit_per_peer: u32,
     pub(crate) log: String,
+    /// What is odd but no mistake, to be logged.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How the listener proves its name.
@@ -170,6 +172,7 @@ impl Reader<'_> {
             dcr_max_clients_per_user: dcr_max_clients_per_user?,
             rate_limit_per_peer: rate_limit_per_peer?,
             log: log?,
+            warnings: self.layers.warnings.clone(),
         })
     }
 

@@ -15,10 +15,14 @@ use std::{
 };
 
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use tracing::field::Field;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    fmt::{format::Writer, time::FormatTime},
+    fmt::{
+        format::{self, Writer},
+        time::FormatTime,
+    },
     layer::SubscriberExt,
     reload,
     util::SubscriberInitExt,
@@ -127,6 +131,31 @@ where
         .with_ansi(terminal)
         .with_target(false)
         .with_timer(Clock { terminal })
+        .fmt_fields(format::debug_fn(write_field))
+}
+
+/// The message, then the fields that say something. `event` names the entry for machines; the message does for people.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = printable(&format!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{text}"),
+        "event" => Ok(()),
+        _ if text == "\"\"" => Ok(()),
+        name if writer.has_ansi_escapes() => write!(writer, " \x1b[2m{name}=\x1b[0m{text}"),
+        name => write!(writer, " {name}={text}"),
+    }
+}
+
+/// Names in messages are chosen by others: no line break and no escape sequence of theirs reaches the reader.
+fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            String::from(c)
+        }
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Time of day for a person at a terminal, RFC 3339 for a file. UTC both.

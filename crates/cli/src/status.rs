@@ -73,19 +73,10 @@ pub(crate) struct NodeReport {
     pub(crate) addresses: Vec<IpAddr>,
     /// Granted tags.
     pub(crate) tags: Vec<String>,
-    /// When the node key expires, RFC 3339; absent when it does not.
-    pub(crate) key_expiry: Option<String>,
-    /// The relay region where others reach us.
-    pub(crate) home_region: Option<Region>,
-}
-
-/// A DERP region.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Region {
-    /// Number in the DERP map.
-    pub(crate) id: u32,
-    /// Short name in the DERP map.
-    pub(crate) code: String,
+    /// The relay region (DERP) where others reach us.
+    pub(crate) home_region: Option<u32>,
+    /// Local UDP port of direct paths.
+    pub(crate) udp_port: u16,
 }
 
 /// The control server.
@@ -104,20 +95,22 @@ pub(crate) struct ControlReport {
 pub(crate) struct PeerReport {
     /// Fully qualified MagicDNS name, without the last dot.
     pub(crate) name: String,
-    /// Login of its owner; absent for a tagged node.
-    pub(crate) user: Option<String>,
-    /// Its tags.
-    pub(crate) tags: Vec<String>,
+    /// Stable id, for the policy and for `nodes list`.
+    pub(crate) stable_id: String,
+    /// Login of its owner, or its tags.
+    pub(crate) owner: String,
     /// Tailnet addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// What control says; absent when it does not say.
-    pub(crate) online: Option<bool>,
     /// How its packets travel.
     pub(crate) path: PathReport,
-    /// Since its last authenticated WireGuard packet.
-    pub(crate) last_heard_ms: Option<u64>,
     /// Open TCP connections.
-    pub(crate) connections: u32,
+    pub(crate) connections: u64,
+    /// Bytes of IP packets from it.
+    pub(crate) rx_bytes: u64,
+    /// Bytes of IP packets to it.
+    pub(crate) tx_bytes: u64,
+    /// Its packets that the policy does not allow.
+    pub(crate) dropped_policy: u64,
 }
 
 /// How the packets of a peer travel.
@@ -131,8 +124,8 @@ pub(crate) enum PathReport {
     },
     /// Through a relay.
     Derp {
-        /// The region.
-        region: Region,
+        /// The region of the relay.
+        region: u32,
     },
     /// Nothing has been exchanged lately.
     Idle,

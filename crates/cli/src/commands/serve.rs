@@ -70,6 +70,9 @@ pub(crate) fn run(flags: Flags, started: Instant) -> Exit {
             return Exit::Failed;
         }
     };
+    for warning in &settings.warnings {
+        tracing::warn!(event = "setting", "{warning}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

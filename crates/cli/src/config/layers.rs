@@ -55,6 +55,8 @@ pub(crate) struct Layers {
     written: BTreeMap<&'static str, Vec<Written>>,
     /// The environment, for the variables that are not settings (`TS_AUTHKEY`, systemd's).
     pub(crate) environment: BTreeMap<String, String>,
+    /// What is odd but no mistake.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Layers {
@@ -94,6 +96,10 @@ impl Layers {
             match keys::find(&name) {
                 Some(key) => self.add(key, vec![value.clone()], Source::Variable(variable.clone())),
                 None if name == CONFIG.name || is_kubernetes_link(&name) => {}
+                // The environment is shared: what resembles no setting may be another program's.
+                None if keys::suggest(&name).is_none() && !is_auth_key(&name) => {
+                    self.warnings.push(format!("{variable} is no setting and was ignored"));
+                }
                 None => problems.add(Source::Variable(variable.clone()), unknown(&name, |key| key.variable())),
             }
         }
@@ -197,8 +203,12 @@ fn is_kubernetes_link(name: &str) -> bool {
     name.starts_with("service_host") || name.starts_with("service_port") || name.starts_with("port_")
 }
 
+fn is_auth_key(name: &str) -> bool {
+    name == "auth_key" || name == "authkey"
+}
+
 fn unknown(name: &str, spell: impl Fn(&Key) -> String) -> String {
-    if name == "auth_key" || name == "authkey" {
+    if is_auth_key(name) {
         return "a pre-auth key is not a setting, because settings are seen by others: put it in a file and name that \
                 with auth_key_file, or set TS_AUTHKEY"
             .to_owned();

@@ -316,6 +316,12 @@ fn variables_of_a_kubernetes_service_are_not_mistaken_for_settings() {
 }
 
 #[test]
+fn a_variable_that_resembles_no_setting_is_somebody_elses() {
+    let settings = Written::new().variable("COUNTERSIGN_LAB_BIN", "/lab").load().unwrap();
+    assert_eq!(settings.warnings, ["COUNTERSIGN_LAB_BIN is no setting and was ignored"]);
+}
+
+#[test]
 fn an_empty_variable_is_an_empty_list_but_not_a_value() {
     let settings = Written::new().variable("COUNTERSIGN_TAGS", "").load().unwrap();
     assert_eq!(settings.tags, Vec::<String>::new());

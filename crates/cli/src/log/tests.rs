@@ -16,3 +16,12 @@ fn the_journal_is_taken_only_when_standard_error_is_its_stream() {
     assert_eq!(sink(None, file.as_fd(), false), Sink::Text);
     assert_eq!(sink(Some("nonsense"), file.as_fd(), false), Sink::Text);
 }
+
+#[test]
+fn a_name_cannot_forge_a_line() {
+    assert_eq!(
+        printable("bob\n12:00 INFO all is well\x1b[2J"),
+        "bob\\n12:00 INFO all is well\\u{1b}[2J"
+    );
+    assert_eq!(printable("Zoë"), "Zoë");
+}

@@ -58,11 +58,8 @@ fn head(out: &mut String, report: &StatusReport, paint: Paint) -> std::fmt::Resu
         if !node.tags.is_empty() {
             row(out, paint, "tags", &node.tags.join("  "))?;
         }
-        if let Some(expiry) = &node.key_expiry {
-            row(out, paint, "key until", expiry)?;
-        }
-        if let Some(region) = &node.home_region {
-            row(out, paint, "home relay", &format!("{} ({})", region.code, region.id))?;
+        if let Some(region) = node.home_region {
+            row(out, paint, "home relay", &format!("region {region}"))?;
         }
     }
     let connected = match report.control.connected {
@@ -98,7 +95,7 @@ fn peers(out: &mut String, report: &StatusReport, paint: Paint) -> std::fmt::Res
         return Ok(());
     }
     let mut peers: Vec<&PeerReport> = report.peers.iter().collect();
-    peers.sort_by_key(|peer| (peer.path == PathReport::Idle, peer.last_heard_ms, &peer.name));
+    peers.sort_by_key(|peer| (peer.path == PathReport::Idle, &peer.name));
     let rows: Vec<_> = peers.iter().take(PEERS_SHOWN).map(|peer| columns(peer)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second, third) = (width(0), width(1), width(2));
@@ -114,9 +111,13 @@ fn peers(out: &mut String, report: &StatusReport, paint: Paint) -> std::fmt::Res
             1 => ", 1 connection".to_owned(),
             many => format!(", {many} connections"),
         };
+        let traffic = match peer.rx_bytes + peer.tx_bytes {
+            0 => String::new(),
+            _ => format!(", {} in, {} out", size(peer.rx_bytes), size(peer.tx_bytes)),
+        };
         writeln!(
             out,
-            "  {name:<first$}  {owner:<second$}  {address:<third$}  {path}{connections}"
+            "  {name:<first$}  {owner:<second$}  {address:<third$}  {path}{connections}{traffic}"
         )?;
     }
     match report.peers.len().saturating_sub(PEERS_SHOWN) {
@@ -131,15 +132,13 @@ fn peers(out: &mut String, report: &StatusReport, paint: Paint) -> std::fmt::Res
 
 fn columns(peer: &PeerReport) -> [String; 4] {
     let name = peer.name.split('.').next().unwrap_or(&peer.name).to_owned();
-    let owner = peer.user.clone().unwrap_or_else(|| peer.tags.join(" "));
     let address = peer.addresses.first().map(ToString::to_string).unwrap_or_default();
     let path = match &peer.path {
         PathReport::Direct { address } => format!("direct {address}"),
-        PathReport::Derp { region } => format!("relay {} ({})", region.code, region.id),
-        PathReport::Idle if peer.online == Some(false) => "offline".to_owned(),
+        PathReport::Derp { region } => format!("relay region {region}"),
         PathReport::Idle => "idle".to_owned(),
     };
-    [name, owner, address, path].map(|text| plain(&text))
+    [name, peer.owner.clone(), address, path].map(|text| plain(&text))
 }
 
 /// Names are chosen by others: what could steer a terminal is taken out.
@@ -180,6 +179,16 @@ pub(crate) fn span(ms: u64) -> String {
         3600..86_400 => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
     }
+}
+
+/// An amount of bytes in the largest unit that leaves a number of one to four digits.
+fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (0..units.len())
+        .rev()
+        .find(|power| bytes >> (10 * power) > 0)
+        .unwrap_or(0);
+    format!("{} {}", bytes >> (10 * power), units[power])
 }
 
 const BOLD: &str = "1";

@@ -3,19 +3,16 @@
 use super::*;
 
 pub(crate) fn sample() -> StatusReport {
-    let region = Region {
-        id: 999,
-        code: "headscale".to_owned(),
-    };
-    let peer = |name: &str, path, connections| PeerReport {
+    let peer = |name: &str, path: PathReport, connections| PeerReport {
         name: format!("{name}.tail.example"),
-        user: Some(format!("{name}@example.com")),
-        tags: Vec::new(),
+        stable_id: format!("n-{name}"),
+        owner: format!("{name}@example.com"),
         addresses: vec!["100.64.0.7".parse().unwrap()],
-        online: Some(true),
-        last_heard_ms: (path != PathReport::Idle).then_some(1200),
+        rx_bytes: connections * 1500,
+        tx_bytes: connections * 5_000_000,
         path,
         connections,
+        dropped_policy: 0,
     };
     StatusReport {
         version: "0.1.0".to_owned(),
@@ -32,8 +29,8 @@ pub(crate) fn sample() -> StatusReport {
             stable_id: "n1".to_owned(),
             addresses: vec!["100.64.0.3".parse().unwrap(), "fd7a:115c:a1e0::3".parse().unwrap()],
             tags: vec!["tag:internal-idp".to_owned()],
-            key_expiry: None,
-            home_region: Some(region.clone()),
+            home_region: Some(999),
+            udp_port: 41641,
         }),
         control: ControlReport {
             url: "https://hs.example/".to_owned(),
@@ -42,7 +39,7 @@ pub(crate) fn sample() -> StatusReport {
         },
         peers: vec![
             peer("carol", PathReport::Idle, 0),
-            peer("bob", PathReport::Derp { region }, 1),
+            peer("bob", PathReport::Derp { region: 999 }, 1),
             peer(
                 "alice",
                 PathReport::Direct {
@@ -68,12 +65,12 @@ fn the_report_for_a_person() {
   node       idp.tail.example
   addresses  100.64.0.3  fd7a:115c:a1e0::3
   tags       tag:internal-idp
-  home relay headscale (999)
+  home relay region 999
   control    https://hs.example/, connected, netmap 12 s old
   peers      2 active of 3
 
-  alice  alice@example.com  100.64.0.7  direct 192.0.2.7:41641, 3 connections
-  bob    bob@example.com    100.64.0.7  relay headscale (999), 1 connection
+  alice  alice@example.com  100.64.0.7  direct 192.0.2.7:41641, 3 connections, 4 KiB in, 14 MiB out
+  bob    bob@example.com    100.64.0.7  relay region 999, 1 connection, 1 KiB in, 4 MiB out
   carol  carol@example.com  100.64.0.7  idle
 
   filter dropped     4
@@ -129,7 +126,7 @@ fn the_names_in_json_are_those_that_scripts_know() {
     assert_eq!(json["control"]["netmap_age_ms"], 12_000);
     assert_eq!(
         json["peers"][1]["path"],
-        serde_json::json!({"kind": "derp", "region": {"id": 999, "code": "headscale"}})
+        serde_json::json!({"kind": "derp", "region": 999})
     );
     assert_eq!(
         json["peers"][2]["path"],
