@@ -4,6 +4,7 @@
 //! they are done. A flow is polled only when it was woken, so a lost wakeup shows as a flow that hangs.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -115,8 +116,12 @@ pub struct Flow {
     pub role: Role,
     /// The port that was dialed.
     pub port: u16,
+    /// Our end and the peer's, where we accepted it.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
     /// When it began.
     pub began: Time,
+    /// When it ended.
+    pub ended: Time,
     /// How it ended, once it has.
     pub end: Option<End>,
     /// Nothing is written beyond half before then: an idle connection.
@@ -167,7 +172,9 @@ impl Flow {
             conn,
             role: Role::Accepted,
             port,
+            ends: None,
             began,
+            ended: Time::MAX,
             end: None,
             pause_until: Time::ZERO,
             ours,
@@ -207,7 +214,15 @@ impl Flow {
             progress.taken = self.write(now, peer);
         }
         self.settle();
+        if self.end.is_some() {
+            self.ended = now;
+        }
         Ok(progress)
+    }
+
+    /// Bytes that were delivered so far.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Uses the connection as if woken, which must fail once access was withdrawn. Returns how many bytes went through.
@@ -347,3 +362,21 @@ impl Flow {
         }
     }
 }
+
+/// The payload of a datagram: its number, then bytes that only its sender can make.
+pub fn datagram(sender: Secret, number: u64) -> Vec<u8> {
+    let mut payload = vec![0; DATAGRAM_LEN];
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    sender.fill(number ^ DATAGRAM, 0, &mut payload[8..]);
+    payload
+}
+
+/// The number of a datagram that `sender` made; `None` when it did not.
+pub fn open_datagram(sender: Secret, payload: &[u8]) -> Option<u64> {
+    let number = u64::from_le_bytes(*payload.first_chunk()?);
+    (payload == datagram(sender, number)).then_some(number)
+}
+
+const DATAGRAM_LEN: usize = 48;
+/// Keeps the numbers of datagrams apart from those of connections.
+const DATAGRAM: u64 = 1 << 63;

@@ -96,26 +96,31 @@ pub struct Control {
     epoch: OffsetDateTime,
     nodes: Vec<Record>,
     access: BTreeSet<(HostId, u16)>,
+    intruder: Option<Record>,
     connected: bool,
     down: bool,
     /// Whether a node has a map stream, and whether it knows its peer from it.
     streams: Vec<Option<bool>>,
+    /// What each node was told of its peer that no patch can change: key and jail.
+    told: Vec<Option<(Option<NodePublic>, bool)>>,
     /// The key expiry that each node was told of itself.
     told_expiry: Vec<Option<Time>>,
     outboxes: Vec<VecDeque<(Time, News)>>,
 }
 
 impl Control {
-    /// A server for two nodes that may dial each other on all ports.
-    pub fn new(rng: SmallRng, epoch: OffsetDateTime, nodes: [Record; 2]) -> Self {
+    /// A server for two nodes that may dial each other on all ports, and perhaps a third that may nothing.
+    pub fn new(rng: SmallRng, epoch: OffsetDateTime, nodes: [Record; 2], intruder: Option<Record>) -> Self {
         Self {
             rng,
             epoch,
             nodes: nodes.into(),
             access: (0..2).flat_map(|from| PORTS.map(|port| (from, port))).collect(),
+            intruder,
             connected: true,
             down: false,
             streams: vec![None; 2],
+            told: vec![None; 2],
             told_expiry: vec![None; 2],
             outboxes: vec![VecDeque::new(), VecDeque::new()],
         }
@@ -230,6 +235,8 @@ impl Control {
         self.told_expiry[host] = expiry;
         if self.connected {
             self.tell_peer(host, stream == Some(true), &mut message);
+        } else if stream.is_none() {
+            message.peers.extend(self.intruder_node());
         } else if stream == Some(true) {
             message.peers_removed = vec![NodeId(1 + (1 - host) as i64)];
         }
@@ -261,22 +268,27 @@ impl Control {
 
     fn tell_peer(&mut self, host: HostId, known: bool, message: &mut MapResponse) {
         let node = self.node(1 - host);
-        // A patch cannot say everything, so it comes on top of what the list says, as from a busy server.
-        if known && self.rng.random_ratio(1, 3) {
-            message.peers_changed_patch = vec![PeerChange {
-                node_id: node.id,
-                derp_region: node.home_derp,
-                endpoints: Some(node.endpoints.clone()),
-                disco_key: node.disco_key,
-                key_expiry: Some(node.key_expiry),
-                ..PeerChange::default()
-            }];
-        }
-        if !known || self.rng.random() {
-            message.peers = vec![node];
-        } else {
+        let patch = PeerChange {
+            node_id: node.id,
+            derp_region: node.home_derp,
+            endpoints: Some(node.endpoints.clone()),
+            disco_key: node.disco_key,
+            key_expiry: Some(node.key_expiry),
+            ..PeerChange::default()
+        };
+        let told = self.told[host].replace((node.key, node.is_jailed));
+        if known && told == Some((node.key, node.is_jailed)) && self.rng.random() {
+            message.peers_changed_patch = vec![patch];
+        } else if known && self.rng.random() {
             message.peers_changed = vec![node];
+        } else {
+            message.peers = vec![node];
+            message.peers.extend(self.intruder_node());
         }
+    }
+
+    fn intruder_node(&self) -> Option<Node> {
+        self.intruder.as_ref().map(|record| self.describe(INTRUDER, record))
     }
 
     fn tell_filter(&mut self, host: HostId, message: &mut MapResponse) {
@@ -298,12 +310,14 @@ impl Control {
         }
         let (ours, theirs) = (&self.nodes[host].addresses, &self.nodes[1 - host].addresses);
         let from_peer = self.access.iter().filter(|(from, _)| *from != host);
-        let everywhere = self.rng.random();
+        let form = self.rng.random_range(0..3);
+        let source = |ip: &IpAddr| match form {
+            0 => ip.to_string(),
+            1 => IpNet::from(*ip).to_string(),
+            _ => format!("{ip}-{ip}"),
+        };
         let rule = |(_, port): &(HostId, u16)| FilterRule {
-            src_ips: theirs
-                .iter()
-                .map(|ip| if everywhere { "*".into() } else { ip.to_string() })
-                .collect(),
+            src_ips: theirs.iter().map(source).collect(),
             dst_ports: ours
                 .iter()
                 .map(|ip| NetPortRange {
@@ -321,7 +335,10 @@ impl Control {
     }
 
     fn node(&self, host: HostId) -> Node {
-        let record = &self.nodes[host];
+        self.describe(host, &self.nodes[host])
+    }
+
+    fn describe(&self, host: HostId, record: &Record) -> Node {
         Node {
             id: NodeId(1 + host as i64),
             stable_id: format!("n{host}"),
@@ -338,3 +355,6 @@ impl Control {
         }
     }
 }
+
+/// The host number of the intruder.
+pub const INTRUDER: HostId = 2;

@@ -1,9 +1,10 @@
 //! A deterministic simulator: two engines, a hostile network between them, a control server that changes its mind.
 //!
-//! [`run`] takes a seed, makes a [`scenario`] from it and lets it happen on virtual time ([`clock`]). The nodes
-//! ([`node`]) are the real `engine::Peer`s with the driver around them reduced to its essence; [`app`]lications write
+//! [`run`] takes a seed, makes a [`scenario`] from it and lets it happen in a [`simulation`] on virtual time ([`clock`]);
+//! tests can script a simulation themselves. The nodes ([`node`]) are the real `engine::Peer`s with the driver around them reduced to its essence; [`app`]lications write
 //! and check bytes that only the holder of a key could have written; [`control`] grants, withdraws, removes and expires;
-//! [`network`] loses, delays, reorders, duplicates, damages and replays, through routers and relays.
+//! [`network`] loses, delays, reorders, duplicates, damages and replays, through routers and relays; an [`intruder`] has a key in
+//! the netmap and no good intentions.
 //!
 //! After every step the invariants are checked:
 //! - bytes that are delivered are those that the holder of the peer's key wrote, in order, without a gap;
@@ -16,9 +17,11 @@
 pub mod app;
 pub mod clock;
 pub mod control;
+pub mod intruder;
 pub mod network;
 pub mod node;
 mod run;
 pub mod scenario;
+pub mod simulation;
 
 pub use self::run::{Outcome, run};

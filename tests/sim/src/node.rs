@@ -14,7 +14,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tailnet_engine::{
     netmap::NetmapState,
     path::{Hop, PathEvent},
-    peer::{ConnectionMemory, Limits, Peer, PeerConfig, PeerEvent, PeerView, Ports, Transmits},
+    peer::{ConnectionMemory, Counters, Limits, Peer, PeerConfig, PeerEvent, PeerView, PingKind, Ports, Transmits},
     tunnel::{self, HandshakeLimiter, Kind, Verdict, relay_address},
 };
 use tailnet_wire::{
@@ -24,7 +24,7 @@ use tailnet_wire::{
 };
 
 use crate::{
-    app::{End, Flow, Header, Role, Secret},
+    app::{self, End, Flow, Header, Role, Secret},
     clock::{Clock, Time},
     control::{News, Truth},
     network::{Arrival, HostId, Network, Origin},
@@ -67,6 +67,8 @@ pub struct Node {
     pub endpoints_due: Option<Time>,
     /// What went wrong that must not.
     pub faults: Vec<String>,
+    /// Datagrams that came in good order, and pongs.
+    pub answers: u64,
     disco: DiscoPrivate,
     disco_public: DiscoPublic,
     rng: SmallRng,
@@ -81,6 +83,8 @@ pub struct Node {
     next_second: Time,
 }
 
+/// The port from which datagrams are sent that want an answer. No rule opens it.
+const ASKING_PORT: u16 = 30_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Node {
@@ -93,13 +97,14 @@ impl Node {
             truth: Truth::default(),
             endpoints_due: Some(now),
             faults: Vec::new(),
+            answers: 0,
             disco_public: disco.public(),
             disco,
             limiter: Arc::new(HandshakeLimiter::new(&identity.key, 100)),
             memory: ConnectionMemory::new(64 << 20),
             ports: Arc::new(Ports {
                 tcp: BTreeSet::from(PORTS),
-                udp: BTreeSet::new(),
+                udp: PORTS.into_iter().chain([ASKING_PORT]).collect(),
             }),
             netmap: NetmapState::new(),
             slots: BTreeMap::new(),
@@ -121,8 +126,8 @@ impl Node {
         self.secrets.insert(key, secret);
     }
 
-    /// A datagram or frame has come.
-    pub fn handle_arrival(&mut self, clock: &Clock, arrival: &Arrival) {
+    /// A datagram or frame has come. Returns what is to be sent back at once: a cookie for one who knocks too often.
+    pub fn handle_arrival(&mut self, clock: &Clock, arrival: &Arrival) -> Option<Vec<u8>> {
         let from = match arrival.origin {
             Origin::Udp(address) => Hop::Udp(address),
             Origin::Derp(region, _) => Hop::Derp(region),
@@ -132,13 +137,14 @@ impl Node {
                         .path_mut()
                         .handle_peer_gone(region, GoneReason::Disconnected, clock.instant());
                 }
-                return;
+                return None;
             }
         };
         if disco::looks_like_disco(&arrival.bytes) {
             self.handle_disco(clock, from, arrival);
+            None
         } else {
-            self.handle_wireguard(clock, from, arrival);
+            self.handle_wireguard(clock, from, arrival)
         }
     }
 
@@ -159,33 +165,38 @@ impl Node {
         }
     }
 
-    fn handle_wireguard(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) {
+    fn handle_wireguard(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) -> Option<Vec<u8>> {
         let now = clock.instant();
         let key = match tunnel::peek(&arrival.bytes) {
-            None => return,
+            None => return None,
             Some(Kind::Initiation) => {
                 let source = match arrival.origin {
                     Origin::Udp(address) => address.ip(),
                     Origin::Derp(region, key) | Origin::DerpGone(region, key) => relay_address(region, &key),
                 };
                 let mut reply = [0; tunnel::COOKIE_REPLY_LEN];
-                if self.limiter.verify(source, &arrival.bytes, &mut reply) != Verdict::Proceed {
-                    return;
+                match self.limiter.verify(source, &arrival.bytes, &mut reply) {
+                    Verdict::Proceed => self.limiter.initiator_of(&arrival.bytes),
+                    Verdict::Challenge(len) => return Some(reply[..len].to_vec()),
+                    Verdict::Refused => return None,
                 }
-                self.limiter.initiator_of(&arrival.bytes)
             }
             Some(kind) => {
                 let index = kind.peer_index();
                 let known = self.slots.iter().find(|(_, slot)| Some(slot.index) == index);
                 match known {
                     Some((key, _)) => Some(*key),
-                    None => return self.handle_lost_session(clock, arrival),
+                    None => {
+                        self.handle_lost_session(clock, arrival);
+                        return None;
+                    }
                 }
             }
         };
         if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
             slot.peer.handle_datagram(now, from, &arrival.bytes);
         }
+        None
     }
 
     /// Data for a session of the process before us: ask whoever sent it for a new one.
@@ -256,9 +267,10 @@ impl Node {
         }
     }
 
-    /// No flow may outlive its permission, not even unread bytes.
+    /// No flow and no datagram may outlive its permission, not even unread bytes.
     fn check_withdrawn(&mut self, clock: &Clock) {
         let now = clock.now();
+        self.run_datagrams(clock);
         for flow in self.flows.iter_mut().filter(|flow| flow.end.is_none()) {
             if self.truth.permits(now, flow.peer, flow.role, flow.port) {
                 continue;
@@ -319,26 +331,18 @@ impl Node {
 
     /// Dials the peer with this key. Returns whether it could be tried.
     pub fn dial(&mut self, clock: &Clock, key: NodePublic, port: u16, header: Header, pause: Duration) -> bool {
+        let Some((local, remote)) = self.ends(key) else {
+            return false;
+        };
         let Some(slot) = self.slots.get_mut(&key) else {
-            return false;
-        };
-        let Some(peer) = self
-            .netmap
-            .current()
-            .and_then(|netmap| netmap.peer_by_key(&key).cloned())
-        else {
-            return false;
-        };
-        let v6 = self.rng.random_ratio(1, 3);
-        let pick = |ips: &[IpAddr]| ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
-        let (Some(local), Some(remote)) = (pick(&self.identity.addresses), pick(&peer.addresses)) else {
             return false;
         };
         let remote = SocketAddr::new(remote, port);
         let Ok(conn) = slot.peer.connect(clock.instant(), &mut self.rng, local, remote) else {
             return false;
         };
-        let secrets = (self.identity.secret, self.secrets[&key]);
+        let theirs = self.secrets.get(&key).copied().unwrap_or(Secret(0));
+        let secrets = (self.identity.secret, theirs);
         let mut flow = Flow::dialed(key, conn, port, clock.now(), secrets, header);
         flow.pause_until = clock.now() + pause;
         self.flows.push(flow);
@@ -377,14 +381,17 @@ impl Node {
             while let Some(event) = slot.peer.poll_event() {
                 busy = true;
                 match event {
-                    PeerEvent::Accepted { conn, local, .. } => {
+                    PeerEvent::Accepted { conn, local, remote } => {
                         let port = local.port();
                         if !self.truth.permits(clock.now(), *key, Role::Accepted, port) {
-                            self.faults
-                                .push(format!("a connection to port {port} was accepted without permission"));
+                            let text = format!("{remote} was let in to port {port} without permission by {key}");
+                            self.faults.push(text);
                         }
-                        let secrets = (self.identity.secret, self.secrets[key]);
-                        self.flows.push(Flow::accepted(*key, conn, port, clock.now(), secrets));
+                        let theirs = self.secrets.get(key).copied().unwrap_or(Secret(0));
+                        let secrets = (self.identity.secret, theirs);
+                        let mut flow = Flow::accepted(*key, conn, port, clock.now(), secrets);
+                        flow.ends = Some((local, remote));
+                        self.flows.push(flow);
                     }
                     PeerEvent::Path(PathEvent::StaleEndpoints) => {
                         let endpoints = network.endpoints(clock.now(), self.host);
@@ -393,13 +400,85 @@ impl Node {
                             .handle_own_endpoints(endpoints.into(), clock.instant());
                         self.endpoints_due = Some(clock.now());
                     }
+                    PeerEvent::Pong { .. } => self.answers += 1,
                     _ => {}
                 }
             }
         }
+        busy |= self.run_datagrams(clock);
         busy |= self.run_flows(clock);
         self.slots.retain(|_, slot| !slot.peer.is_finished());
         busy
+    }
+
+    /// Reads the datagrams that have come, and answers those that ask.
+    fn run_datagrams(&mut self, clock: &Clock) -> bool {
+        let mut busy = false;
+        for (key, slot) in &mut self.slots {
+            while let Some(datagram) = slot.peer.poll_datagram() {
+                busy = true;
+                let port = datagram.local.port();
+                let role = if port == ASKING_PORT {
+                    Role::Dialed
+                } else {
+                    Role::Accepted
+                };
+                let theirs = self.secrets.get(key).copied().unwrap_or(Secret(0));
+                let number = app::open_datagram(theirs, &datagram.payload);
+                match number.filter(|_| self.truth.permits(clock.now(), *key, role, port)) {
+                    None => self
+                        .faults
+                        .push(format!("{datagram:?} of {key} was delivered, permitted or not its own")),
+                    Some(_) if role == Role::Dialed => self.answers += 1,
+                    Some(number) => {
+                        let answer = app::datagram(self.identity.secret, number);
+                        // Lost if the queue is full, as on any network.
+                        let _ = slot.peer.send_datagram(datagram.local, datagram.remote, &answer);
+                    }
+                }
+            }
+        }
+        busy
+    }
+
+    /// Sends a datagram that asks for an answer, or a ping. Nobody waits for either.
+    pub fn ask(&mut self, clock: &Clock, key: NodePublic, number: u64) {
+        let Some((local, remote)) = self.ends(key) else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        let kind = match self.rng.random_range(0..4) {
+            0 => PingKind::Icmp,
+            1 => PingKind::Tsmp,
+            _ => {
+                let (local, remote) = (SocketAddr::new(local, ASKING_PORT), SocketAddr::new(remote, PORTS[0]));
+                let payload = app::datagram(self.identity.secret, number);
+                // What cannot be sent is lost, as on any network.
+                let _ = slot.peer.send_datagram(local, remote, &payload);
+                return;
+            }
+        };
+        let _ = slot.peer.ping(clock.instant(), &mut self.rng, kind, local, remote);
+    }
+
+    /// One of our addresses and one of the peer's, of the same IP version.
+    fn ends(&mut self, key: NodePublic) -> Option<(IpAddr, IpAddr)> {
+        let peer = self.netmap.current()?.peer_by_key(&key)?.clone();
+        let v6 = self.rng.random_ratio(1, 3);
+        let pick = |ips: &[IpAddr]| ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
+        Some((pick(&self.identity.addresses)?, pick(&peer.addresses)?))
+    }
+
+    /// The way that packets to a peer take now.
+    pub fn path(&self, clock: &Clock, key: NodePublic) -> Option<Hop> {
+        self.slots.get(&key)?.peer.path().current(clock.instant())
+    }
+
+    /// What happened with a peer so far.
+    pub fn counters(&self, key: NodePublic) -> Option<Counters> {
+        self.slots.get(&key).map(|slot| slot.peer.counters())
     }
 
     fn run_flows(&mut self, clock: &Clock) -> bool {

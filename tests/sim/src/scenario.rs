@@ -7,6 +7,7 @@ use rand::{Rng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use crate::{
     clock::Time,
     network::{HostId, NatKind, Quality},
+    simulation::Setup,
 };
 
 /// Something that changes from outside.
@@ -66,12 +67,8 @@ const TROUBLE: Duration = Duration::from_secs(60);
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// The routers of the two hosts.
-    pub nats: [Option<NatKind>; 2],
-    /// Whether both are in one local network.
-    pub same_lan: bool,
-    /// The relay at which each listens.
-    pub homes: [u32; 2],
+    /// The world it happens in.
+    pub setup: Setup,
     /// What happens when, in order.
     pub events: Vec<(Time, Event)>,
     /// When everything is mended.
@@ -91,10 +88,14 @@ impl Scenario {
         events.retain(|(at, _)| *at < TROUBLE);
         events.push((TROUBLE, Event::Heal));
         events.sort_by_key(|(at, _)| *at);
-        Self {
+        let setup = Setup {
             nats,
             same_lan: rng.random_ratio(1, 8),
-            homes: [1, *RELAYS.choose(rng).unwrap_or(&1)],
+            homes: [RELAYS[0], *RELAYS.choose(rng).unwrap_or(&RELAYS[0])],
+            intruder: rng.random_ratio(1, 4),
+        };
+        Self {
+            setup,
             events,
             heal_at: TROUBLE,
         }

@@ -36,11 +36,14 @@ fn a_thousand_seeds_hold_the_invariants() {
         .filter(|(_, outcome)| !outcome.faults.is_empty())
         .collect();
     println!(
-        "{seeds} seeds in {:.1?}: {} steps, {} connections completed, {} broken, {} seeds failed",
+        "{seeds} seeds in {:.1?}: {} steps, {} connections completed, {} broken, {} answers, {} attacks, \
+         {} seeds failed",
         started.elapsed(),
         sum(|o| o.steps),
         sum(|o| o.completed),
         sum(|o| o.broken),
+        sum(|o| o.answers),
+        sum(|o| o.attacks),
         failed.len(),
     );
     for (seed, outcome) in failed.iter().take(20) {
