@@ -7,6 +7,7 @@
 pub mod caps;
 pub mod control;
 pub mod filter;
+pub mod netcheck;
 pub mod netmap;
 pub mod netstack;
 pub mod path;
