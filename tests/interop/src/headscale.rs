@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -23,7 +23,7 @@ pub struct Headscale {
     host: Host,
     config: PathBuf,
     policy: PathBuf,
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
     users: Mutex<HashMap<String, u64>>,
 }
 
@@ -51,11 +51,11 @@ impl Headscale {
         let (chain, key) = authority.issue(NAME, &addresses)?;
         write(&config, &configuration(&host, &chain, &key))?;
         write(&policy, "{}")?;
-        let mut headscale = Headscale {
+        let headscale = Headscale {
             host,
             config,
             policy,
-            process: None,
+            process: Mutex::default(),
             users: Mutex::default(),
         };
         headscale.resume()?;
@@ -78,7 +78,7 @@ impl Headscale {
     }
 
     /// Starts it (again) and waits until it answers.
-    pub fn resume(&mut self) -> Result {
+    pub fn resume(&self) -> Result {
         let mut command = self.host.command(peer("headscale")?);
         command.arg("--config").arg(&self.config).arg("serve");
         let mut process = self.host.spawn("headscale", command)?;
@@ -88,13 +88,13 @@ impl Headscale {
             }
             Ok(self.cli(&["users", "list"]).map_err(|e| e.to_string()))
         })?;
-        self.process = Some(process);
+        *self.process() = Some(process);
         Ok(())
     }
 
     /// Stops it, as `systemctl stop` would.
-    pub fn stop(&mut self) -> Result {
-        match self.process.take() {
+    pub fn stop(&self) -> Result {
+        match self.process().take() {
             Some(mut process) => process.terminate(Duration::from_secs(30)).map(|_| ()),
             None => Ok(()),
         }
@@ -102,10 +102,8 @@ impl Headscale {
 
     /// Replaces the policy and has it reloaded (SIGHUP); nodes get their new map within a second.
     pub fn set_policy(&self, policy: &Value) -> Result {
-        let process = self
-            .process
-            .as_ref()
-            .ok_or_else(|| Error::unexpected("Headscale", "stopped"))?;
+        let slot = self.process();
+        let process = slot.as_ref().ok_or_else(|| Error::unexpected("Headscale", "stopped"))?;
         let reloads = || process.log().matches("SIGHUP").count();
         let before = reloads();
         write(&self.policy, &policy.to_string())?;
@@ -158,8 +156,12 @@ impl Headscale {
             .map(|_| ())
     }
 
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn user(&self, name: &str) -> Result<u64> {
-        let mut users = self.users.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = users.get(name) {
             return Ok(*id);
         }

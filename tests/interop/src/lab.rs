@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::{Authority, Client, Error, Headscale, Host, Network, Result, headscale};
+use crate::{Authority, Client, Error, Headscale, Host, Network, Result, headscale, journal::Journal};
 
 /// How many runs keep their logs.
 const RUNS_KEPT: usize = 3;
@@ -26,6 +26,7 @@ pub struct Lab {
     pub bob: Client,
     /// The machine for the node under test.
     pub idp: Host,
+    pub(crate) journal: Journal,
     dir: PathBuf,
     hosts: String,
 }
@@ -72,6 +73,7 @@ impl Lab {
         let bob = bob?;
         headscale.set_policy(&Lab::open_policy())?;
         let idp = network.host("idp", &hosts)?;
+        let journal = Journal::start(&idp)?;
         eprintln!(
             "lab: up after {:.1} s, logs in {}",
             started.elapsed().as_secs_f32(),
@@ -84,6 +86,7 @@ impl Lab {
             alice,
             bob,
             idp,
+            journal,
             dir,
             hosts,
         })
@@ -97,6 +100,12 @@ impl Lab {
     /// One more machine on the wire, which knows Headscale's address.
     pub fn host(&self, name: &str) -> Result<Host> {
         self.network.host(name, &self.hosts)
+    }
+
+    /// One more machine of a user who is there already.
+    pub fn client(&self, name: &str, user: &str) -> Result<Client> {
+        let key = self.headscale.user_key(user)?;
+        Client::start(self.host(name)?, &self.headscale, &self.authority, &key)
     }
 
     /// A pre-auth key, in a file as `--auth-key-file` wants it.

@@ -110,6 +110,11 @@ impl Host {
         self.ipv6
     }
 
+    /// A path of this host as the tests' own mount namespace sees it.
+    pub fn path(&self, path: &str) -> String {
+        format!("/proc/{}/root{path}", self.holder.pid())
+    }
+
     /// `program`, to be run on this host. The process started is the program itself: `nsenter` execs.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         self.holder.command(program)
@@ -133,22 +138,28 @@ impl Host {
     /// Drops all UDP on the wire between this host and `other`, both ways and on IPv4 and IPv6, so that WireGuard has to
     /// take the relay. Traffic inside the tailnet keeps its own addresses and is not concerned.
     pub fn block_udp(&self, other: &Host) -> Result {
+        self.block(&[("ip", &other.ipv4), ("ip6", &other.ipv6)])
+    }
+
+    /// [`Host::block_udp`] on IPv4 alone: what remains is IPv6.
+    pub fn block_udp_ipv4(&self, other: &Host) -> Result {
+        self.block(&[("ip", &other.ipv4)])
+    }
+
+    fn block(&self, others: &[(&str, &dyn std::fmt::Display)]) -> Result {
         self.unblock_udp()?;
-        let rule = |chain: &str, field: &str| {
-            format!(
-                "nft add rule inet lab {chain} meta l4proto udp ip {field} {} drop
-                 nft add rule inet lab {chain} meta l4proto udp ip6 {field} {} drop\n",
-                other.ipv4, other.ipv6
-            )
-        };
-        self.holder.script(&format!(
+        let mut script = String::from(
             "nft add table inet lab
-             nft 'add chain inet lab in {{ type filter hook input priority 0; }}'
-             nft 'add chain inet lab out {{ type filter hook output priority 0; }}'
-             {}{}",
-            rule("in", "saddr"),
-            rule("out", "daddr")
-        ))
+             nft 'add chain inet lab in { type filter hook input priority 0; }'
+             nft 'add chain inet lab out { type filter hook output priority 0; }'\n",
+        );
+        for (family, address) in others {
+            script.push_str(&format!(
+                "nft add rule inet lab in meta l4proto udp {family} saddr {address} drop
+                 nft add rule inet lab out meta l4proto udp {family} daddr {address} drop\n"
+            ));
+        }
+        self.holder.script(&script)
     }
 
     /// Lifts [`Host::block_udp`].

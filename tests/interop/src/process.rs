@@ -41,12 +41,13 @@ impl Process {
                 .open(path)
                 .map_err(Error::io(format!("opening {path:?}")))
         };
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(open(log)?)
-            .stderr(open(log)?)
-            .spawn()
-            .map_err(Error::io(format!("starting {name}")))?;
+        command.stdin(Stdio::null()).stdout(open(log)?).stderr(open(log)?);
+        Process::start(name, command, log)
+    }
+
+    /// Starts `command` with whatever output it was given; `log` is where that can be read.
+    pub(crate) fn start(name: &str, mut command: Command, log: &Path) -> Result<Process> {
+        let child = command.spawn().map_err(Error::io(format!("starting {name}")))?;
         reaper::register(child.id())?;
         Ok(Process {
             name: name.to_owned(),
