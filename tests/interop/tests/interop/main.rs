@@ -1,6 +1,20 @@
-//! Countersign among real peers. Needs root, the peers of `peers.sh` and the built binary; `tests/run` brings all three.
-//! The tests share one lab and run one after the other, each from a policy of its own.
+//! Countersign among real peers: the claims that only real peers can confirm, one file for each kind.
+//!
+//! Needs root, the peers of `peers.sh` and the built binary; `tests/run interop` brings all three. The tests share one lab
+//! and run one after the other, each from a policy of its own. Those that begin with `long_` run with `--full` only.
 
-#![allow(missing_docs, reason = "a test is documented by its name")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test is documented by its name and ends at what it does not expect"
+)]
 
+mod common;
+mod discovery;
 mod lab;
+mod outage;
+mod paths;
+mod restart;
+mod small_team;
+mod withdrawal;
