@@ -13,8 +13,6 @@ mod hostinfo;
 mod noise;
 mod ping;
 mod target;
-#[cfg(test)]
-mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 

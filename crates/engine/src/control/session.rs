@@ -185,17 +185,21 @@ impl Session {
     }
 
     /// An update arrived.
-    pub fn handle_updated(&mut self) {
-        self.updates.done();
+    pub fn handle_updated(&mut self, now: Instant) {
+        self.updates.done(now);
     }
 
-    /// An update was not accepted; the stream, if it still stands, goes on.
-    pub fn handle_update_failed(&mut self, failure: &Failure, now: Instant, rng: &mut dyn RngCore) {
+    /// An update was not accepted. The stream, if it still stands, goes on, unless control does not know us any more:
+    /// Headscale keeps the stream of a deleted node open and says nothing on it.
+    pub fn handle_update_failed(&mut self, failure: Failure, now: Instant, rng: &mut dyn RngCore) {
         let least = match failure.kind {
             FailureKind::Throttled { retry_after } => throttle(retry_after, rng),
             _ => Duration::ZERO,
         };
         self.updates.failed(least, now, rng);
+        if failure.kind == FailureKind::UnknownNode {
+            self.handle_failure(failure, now, rng);
+        }
     }
 
     /// Connecting, registering or the stream failed, or the stream ended.
@@ -239,10 +243,10 @@ impl Session {
             }
             _ => {}
         }
-        if self.next_expiry.is_some_and(|at| at <= wall)
-            && let Some(change) = self.netmap.handle_timeout(wall)
-        {
-            self.changed(change);
+        if self.next_expiry.is_some_and(|at| at <= wall) {
+            let change = self.netmap.handle_timeout(wall);
+            self.next_expiry = self.netmap.next_expiry();
+            change.into_iter().for_each(|change| self.changed(change));
         }
     }
 
@@ -251,8 +255,7 @@ impl Session {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        let online = matches!(self.phase, Phase::Streaming { online: true, .. });
-        (online && self.updates.take(now)).then(|| Action::Update(Box::new(self.map_request(false))))
+        (self.is_online() && self.updates.take(now)).then(|| Action::Update(Box::new(self.map_request(false))))
     }
 
     /// The next thing to tell. Call it after every `handle_*` until it answers `None`.
@@ -272,7 +275,12 @@ impl Session {
             let left = Duration::try_from(at - wall).unwrap_or_default();
             now + left.min(EXPIRY_RECHECK)
         });
-        [phase, expiry, self.updates.timeout()].into_iter().flatten().min()
+        let update = self.updates.timeout().filter(|_| self.is_online());
+        [phase, expiry, update].into_iter().flatten().min()
+    }
+
+    fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Streaming { online: true, .. })
     }
 
     /// A connection stands: registers, or opens the stream.

@@ -246,7 +246,7 @@ fn only_a_map_message_holds_off_the_watchdog() {
     h.action();
     h.events();
     h.now += Duration::from_secs(100);
-    h.session.handle_updated();
+    h.session.handle_updated(h.now);
     h.session.handle_local(Local {
         endpoints: vec![("192.0.2.1:1".parse().unwrap(), 1)],
         ..Local::default()
@@ -326,14 +326,23 @@ fn one_update_is_in_flight_and_the_latest_state_wins() {
         h.session.handle_local(local(port));
         assert!(h.action().is_none());
     }
-    h.session.handle_updated();
+    h.session.handle_updated(h.now);
     let Some(Action::Update(request)) = h.action() else {
         panic!()
     };
     assert_eq!(request.endpoints, [([192, 0, 2, 1], 4).into()]);
-    h.session.handle_updated();
+    h.session.handle_updated(h.now);
     h.session.handle_local(local(4));
     assert!(h.action().is_none());
+    for _ in 0..4 {
+        h.now += Duration::from_secs(75);
+        h.map(json!({"KeepAlive": true}));
+    }
+    assert!(
+        matches!(h.action(), Some(Action::Update(_))),
+        "repeated after five minutes"
+    );
+    h.session.handle_updated(h.now);
 
     h.session.handle_local(local(5));
     h.action();
@@ -341,10 +350,24 @@ fn one_update_is_in_flight_and_the_latest_state_wins() {
         kind: FailureKind::Answer,
         reason: String::new(),
     };
-    h.session.handle_update_failed(&failure, h.now, &mut h.rng);
+    h.session.handle_update_failed(failure, h.now, &mut h.rng);
     assert!(h.action().is_none());
     h.sleep();
     assert!(matches!(h.action(), Some(Action::Update(_))));
+}
+
+#[test]
+fn an_update_from_a_deleted_node_makes_it_register_again() {
+    let mut h = start(None, &[]);
+    h.join();
+    assert!(matches!(h.action(), Some(Action::Update(_))));
+    let failure = Failure {
+        kind: FailureKind::UnknownNode,
+        reason: String::new(),
+    };
+    h.session.handle_update_failed(failure, h.now, &mut h.rng);
+    h.sleep();
+    assert!(matches!(h.action(), Some(Action::Register(_))));
 }
 
 #[test]

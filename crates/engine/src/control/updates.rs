@@ -2,6 +2,9 @@
 //!
 //! Tailscale's control ignores endpoints and host information in stream requests, so each state has to be posted once;
 //! Headscale takes both. An update that is overtaken by a newer state before it is sent is never sent.
+//!
+//! Every few minutes the state is posted though nothing changed: Headscale keeps the stream of a deleted node open, with
+//! keepalives, and the answer to an update is the only way to learn of it.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +12,16 @@ use rand_core::RngCore;
 
 use super::{Backoff, Local};
 
+/// How long an acknowledged state counts as known.
+const REPEAT: Duration = Duration::from_secs(300);
+
 #[derive(Debug, Default)]
 pub(super) struct Updates {
     local: Local,
     /// Whether control has acknowledged `local`.
     told: bool,
     in_flight: bool,
+    /// When to send again: after a failure, or because the last acknowledgement has grown old.
     retry_at: Option<Instant>,
     backoff: Backoff,
 }
@@ -48,17 +55,24 @@ impl Updates {
 
     /// Whether an update is to be sent now; if so it counts as sent.
     pub(super) fn take(&mut self, now: Instant) -> bool {
-        let due = !self.told && !self.in_flight && self.retry_at.is_none_or(|at| at <= now);
-        if due {
-            // A state set meanwhile clears this again.
-            self.told = true;
-            self.in_flight = true;
+        let due = if self.told {
+            self.retry_at.is_some_and(|at| at <= now)
+        } else {
+            self.retry_at.is_none_or(|at| at <= now)
+        };
+        if self.in_flight || !due {
+            return false;
         }
-        due
+        // A state set meanwhile clears `told` again.
+        (self.told, self.in_flight, self.retry_at) = (true, true, None);
+        true
     }
 
-    pub(super) fn done(&mut self) {
+    pub(super) fn done(&mut self, now: Instant) {
         self.in_flight = false;
+        if self.told {
+            self.retry_at = Some(now + REPEAT);
+        }
         self.backoff.reset();
     }
 
@@ -69,6 +83,6 @@ impl Updates {
     }
 
     pub(super) fn timeout(&self) -> Option<Instant> {
-        self.retry_at.filter(|_| !self.told && !self.in_flight)
+        self.retry_at.filter(|_| !self.in_flight)
     }
 }

@@ -239,11 +239,11 @@ impl Driver {
 
     fn updated(&mut self, result: Result<(), ControlError>) {
         match result {
-            Ok(()) => self.session.handle_updated(),
+            Ok(()) => self.session.handle_updated(clock::now()),
             Err(error) => {
                 tracing::debug!(%error, "update to control failed");
                 self.session
-                    .handle_update_failed(&error.failure(true), clock::now(), &mut self.rng);
+                    .handle_update_failed(error.failure(true), clock::now(), &mut self.rng);
             }
         }
     }

@@ -123,3 +123,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
 fn other(e: NoiseError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, e)
 }
+
+#[cfg(test)]
+mod tests;

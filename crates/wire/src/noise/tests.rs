@@ -40,6 +40,50 @@ fn both_sides_agree_over_many_records_in_both_directions() {
     }
 }
 
+/// Gives one byte for ever, as the random source of the recorded Go session did.
+struct Fixed(u8);
+
+impl rand_core::RngCore for Fixed {
+    fn next_u32(&mut self) -> u32 {
+        u32::from_ne_bytes([self.0; 4])
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        u64::from_ne_bytes([self.0; 8])
+    }
+
+    fn fill_bytes(&mut self, dst: &mut [u8]) {
+        dst.fill(self.0);
+    }
+}
+
+fn go_vector(name: &str) -> Vec<u8> {
+    let lines = include_str!("../../testdata/go_noise.txt").lines();
+    let mut named = lines
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(key, _)| *key == name);
+    hex::decode(named.next().unwrap().1).unwrap()
+}
+
+#[test]
+fn a_session_has_the_bytes_of_go() {
+    let (initiator, initiation) = Initiator::new(119, &key(0x48), &key(0x50).public(), &mut Fixed(0x40)).unwrap();
+    assert_eq!(initiation[..], go_vector("initiation"));
+    let responder = Responder::accept(&key(0x50), &initiation, &mut Fixed(0x41)).unwrap();
+    assert_eq!(responder.response[..], go_vector("response"));
+    let (mut node, mut control) = (initiator.finish(&responder.response).unwrap(), responder.transport);
+    for i in 0..258 {
+        let (mut there, mut back) = (BytesMut::new(), BytesMut::new());
+        let text = format!("record {i}");
+        node.seal(text.as_bytes(), &mut there).unwrap();
+        control.seal(text.as_bytes(), &mut back).unwrap();
+        if [0, 1, 2, 255, 256, 257].contains(&i) {
+            assert_eq!(there[..], go_vector(&format!("node_{i}")));
+            assert_eq!(back[..], go_vector(&format!("control_{i}")));
+        }
+    }
+}
+
 #[test]
 fn the_counter_is_big_endian_on_the_wire() {
     // Seen from the library: record 256 uses the nonce that a little-endian reader knows as number 1 << 48.
