@@ -1,1 +1,41 @@
-//! Placeholder until its first module lands.
+//! HTTP and TLS of Countersign.
+//!
+//! Connections come in through [`Inbound`], each with a [`Peer`] that says, afresh for every request, which tailnet
+//! node is at the other end. A request passes the gate (limits), the host check and the route table to one endpoint,
+//! which reads what it needs from the store, runs a pure decision of `countersign-oauth`, commits, and replies. This
+//! is the only crate that knows HTTP status codes, and only `status.rs` chooses them.
+
+mod app;
+mod body;
+mod clock;
+mod config;
+mod connection;
+mod cors;
+mod counters;
+mod endpoints;
+mod event;
+mod gate;
+pub mod issuer;
+mod keys;
+mod pages;
+mod peer;
+mod reply;
+mod route;
+mod server;
+mod status;
+mod sweep;
+mod tls;
+mod wiped;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    clock::Clock,
+    config::{Limits, ServerConfig, TlsMode},
+    counters::{CounterSnapshot, RouteCount},
+    issuer::Issuer,
+    peer::{Inbound, Peer, Withdrawn},
+    server::{ServeError, Server, StartError},
+    tls::TlsError,
+};

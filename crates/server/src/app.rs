@@ -1,0 +1,206 @@
+//! One request: who asks, may it come in, which endpoint answers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use countersign_oauth::{caller::Caller, caller::IdentityRules, register::Rules};
+use countersign_store::Store;
+use http::{HeaderName, HeaderValue, Method, Request, header::HOST, uri::Authority};
+use hyper::body::Incoming;
+use time::OffsetDateTime;
+
+use crate::{
+    clock::Clock,
+    config::ServerConfig,
+    cors,
+    counters::{Counters, bump},
+    endpoints::{ca, metadata::Documents, register},
+    gate::{Full, Gate},
+    issuer::Name,
+    pages,
+    peer::{Peer, Withdrawn},
+    reply::{self, Reply},
+    route::{Cors, Kind, Route},
+    status,
+    tls::Tls,
+};
+
+/// Everything that the requests of one server share.
+pub(crate) struct App {
+    pub(crate) config: ServerConfig,
+    pub(crate) registration: Rules,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) gate: Gate,
+    pub(crate) tls: Option<Tls>,
+    documents: Documents,
+    /// Tells the requests of two runs apart in one log.
+    run: u32,
+    requests: AtomicU64,
+}
+
+/// What belongs to one request and its answer.
+pub(crate) struct Exchange {
+    /// The request in the log.
+    pub(crate) request_id: String,
+    /// Read once, so that one request is decided at one time.
+    pub(crate) now: OffsetDateTime,
+}
+
+impl App {
+    pub(crate) fn new(
+        config: ServerConfig,
+        store: Store,
+        clock: Clock,
+        tls: Option<Tls>,
+        documents: Documents,
+        run: u32,
+    ) -> Self {
+        Self {
+            registration: Rules {
+                mode: config.registration,
+                max_clients_per_owner: config.dcr_max_clients_per_user,
+                own_tags: config.own_tags.clone(),
+                identity: IdentityRules {
+                    netmap_max_age: config.netmap_max_age,
+                    routers_are_users: config.routers_are_users,
+                },
+            },
+            gate: Gate::new(config.limits.clone(), config.rate_limit_per_peer),
+            counters: Counters::default(),
+            config,
+            store,
+            clock,
+            tls,
+            documents,
+            run,
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn root_pem(&self) -> Option<&str> {
+        self.tls.as_ref().and_then(Tls::root_pem)
+    }
+
+    /// Answers one request of `peer`.
+    ///
+    /// # Errors
+    /// [`Withdrawn`] when the peer is nobody any more: there is no answer then, the connection ends.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        peer: Arc<dyn Peer>,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Withdrawn> {
+        let caller = peer.caller()?;
+        let exchange = Exchange {
+            request_id: format!("{:08x}-{:x}", self.run, self.requests.fetch_add(1, Relaxed)),
+            now: self.clock.now(),
+        };
+        let route = Route::find(request.uri().path());
+        let mut reply = self.admit(&exchange, &caller, route, request).await;
+        self.counters.count(route, reply.status());
+        tracing::debug!(
+            event = "request",
+            user = caller.user_label(),
+            node = caller.node_name,
+            request_id = exchange.request_id,
+            path = route.map_or("other", Route::path),
+            status = reply.status().as_u16(),
+        );
+        if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
+            reply.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        }
+        Ok(reply)
+    }
+
+    /// The checks that every request passes: limits, the name it was sent to, path and method.
+    async fn admit(
+        &self,
+        exchange: &Exchange,
+        caller: &Caller,
+        route: Option<Route>,
+        request: Request<Incoming>,
+    ) -> Reply {
+        let _permit = match self.gate.request(&caller.node_id, Instant::now()) {
+            Ok(permit) => permit,
+            Err(full) => {
+                bump(&self.counters.requests_limited);
+                return match full {
+                    Full::Node => reply::busy(status::TOO_MANY, "this node sends too many requests"),
+                    Full::Server => reply::busy(status::OVERLOADED, "the server has too much to do"),
+                };
+            }
+        };
+        match authority_of(&request).and_then(|name| self.config.issuer.name_of(&name)) {
+            Some(Name::Full) => {}
+            Some(Name::Short) if route.is_some_and(|route| route.kind() == Kind::Page) => {
+                let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+                return reply::redirect(&format!("{}{path}", self.config.issuer));
+            }
+            Some(Name::Short) | None => {
+                return reply::refuse(
+                    status::MISDIRECTED,
+                    &format!("this server is {}; use that name", self.config.issuer),
+                );
+            }
+        }
+        let Some(route) = route else {
+            return reply::refuse(status::NOT_FOUND, "there is nothing at this path");
+        };
+        if !route.allows(request.method()) {
+            return reply::wrong_method(route.allowed());
+        }
+        let headers = request.headers().clone();
+        let mut reply = if request.method() == Method::OPTIONS {
+            let mut reply = reply::body(status::PREFLIGHT, "text/plain; charset=utf-8", "");
+            if route.cors() == Cors::Anyone || cors::may_register(&headers, &self.config.cors_origins) {
+                cors::preflight(route, reply.headers_mut());
+            }
+            reply
+        } else {
+            self.dispatch(exchange, caller, route, request).await
+        };
+        cors::open(route, &headers, &self.config.cors_origins, reply.headers_mut());
+        reply
+    }
+
+    async fn dispatch(&self, exchange: &Exchange, caller: &Caller, route: Route, request: Request<Incoming>) -> Reply {
+        match route {
+            Route::OauthMetadata => self.documents.oauth(caller),
+            Route::OpenidMetadata => self.documents.openid(caller),
+            Route::Jwks => self.documents.jwks(caller),
+            Route::Register => register::post(self, exchange, caller, request).await,
+            Route::CaPem => ca::pem(self, caller),
+            Route::CaPage => ca::page(self, caller),
+            Route::Landing => reply::page(
+                status::FOUND,
+                pages::landing(&self.config.issuer, caller, self.root_pem().is_some()),
+            ),
+            Route::Style => {
+                let reply = reply::body(status::FOUND, "text/css; charset=utf-8", pages::STYLE);
+                reply::cached(reply, "public, max-age=3600")
+            }
+        }
+    }
+}
+
+/// The name a request was sent to: `:authority` in HTTP/2, else the one `Host`; none when they contradict each other.
+fn authority_of(request: &Request<Incoming>) -> Option<String> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return None,
+    };
+    match (request.uri().authority().map(Authority::as_str), host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
+        (Some(name), _) | (None, Some(name)) => Some(name.to_owned()),
+        (None, None) => None,
+    }
+}

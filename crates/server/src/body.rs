@@ -1,0 +1,35 @@
+//! Request bodies: bounded in length and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+
+use crate::{
+    config::Limits,
+    reply::{self, Reply},
+    status,
+};
+
+/// Reads all of `body`, or says why not.
+pub(crate) async fn read(body: Incoming, limits: &Limits) -> Result<Bytes, Reply> {
+    let too_long = || {
+        let most = limits.body >> 10;
+        reply::refuse(status::TOO_LONG, &format!("the body is longer than {most} KiB"))
+    };
+    // What announces itself as too long is refused before it is sent.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limits.body) {
+        return Err(too_long());
+    }
+    match within(limits.body_timeout, Limited::new(body, limits.body).collect()).await {
+        None => Err(reply::refuse(status::TOO_SLOW, "the body did not arrive in time")),
+        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+        Some(Err(_)) => Err(reply::refuse(status::BROKEN, "the body ended before it was complete")),
+    }
+}
+
+async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(limit, future).await.ok()
+}

@@ -1,0 +1,90 @@
+//! What the server is told. The binary reads it from files and flags; here every value is valid already.
+
+use std::{path::PathBuf, time::Duration};
+
+use countersign_oauth::register::Mode;
+
+use crate::issuer::Issuer;
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The issuer, already compared with the stored one by [`crate::issuer::check`].
+    pub issuer: Issuer,
+    /// Where certificates come from.
+    pub tls: TlsMode,
+    /// Who may register clients.
+    pub registration: Mode,
+    /// The node's own tags: how a policy rule names this server.
+    pub own_tags: Vec<String>,
+    /// Origins, besides loopback ones, whose pages may register: `https://host[:port]`.
+    pub cors_origins: Vec<String>,
+    /// How old the netmap may be before nobody is anybody.
+    pub netmap_max_age: Duration,
+    /// Whether a node that advertises routes still counts as its user.
+    pub routers_are_users: bool,
+    /// How many clients one owner may register; 0 means any number.
+    pub dcr_max_clients_per_user: u64,
+    /// Requests per second that one node may send, with bursts of twice that; 0 means any number.
+    pub rate_limit_per_peer: u32,
+    /// Limits that protect the process.
+    pub limits: Limits,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsMode {
+    /// A chain and key in PEM files, read again when they change.
+    Files {
+        /// The chain, leaf first.
+        certificate: PathBuf,
+        /// The private key of the leaf.
+        key: PathBuf,
+    },
+    /// Leaves of a root of our own, which is made at first start.
+    InternalCa,
+    /// Plain http: the tailnet encrypts, but browsers and most clients insist on https.
+    Off,
+}
+
+/// Limits that protect the process from its peers. What exceeds one is refused, never queued.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections of all peers; a further one is closed at once.
+    pub connections: usize,
+    /// Open connections of one node.
+    pub connections_per_peer: usize,
+    /// Requests in progress of all peers; a further one is answered with 503.
+    pub requests: usize,
+    /// Requests in progress of one node; a further one is answered with 429.
+    pub requests_per_peer: usize,
+    /// Bytes of a request body; more are answered with 413.
+    pub body: usize,
+    /// Bytes of all request headers.
+    pub headers: usize,
+    /// From the first byte to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request to the end of its body.
+    pub body_timeout: Duration,
+    /// How long a connection may do nothing, also in the middle of a request's headers.
+    pub idle_timeout: Duration,
+    /// How long requests in progress may take to finish when the server stops.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_peer: 512,
+            requests: 2048,
+            requests_per_peer: 512,
+            body: 64 << 10,
+            headers: 32 << 10,
+            handshake_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(90),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}

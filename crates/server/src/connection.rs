@@ -1,0 +1,145 @@
+//! One connection: TLS, HTTP/1.1 or HTTP/2, and the ends it can come to.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, config::Limits, counters::bump, gate::ConnectionPermit, peer::Peer};
+
+/// Streams that one HTTP/2 connection may have open.
+const STREAMS: u32 = 128;
+
+/// Serves `io` until the client, the tailnet, the idle timer or `stop` ends it.
+pub(crate) async fn serve<Io>(
+    app: Arc<App>,
+    peer: Arc<dyn Peer>,
+    io: Io,
+    permit: ConnectionPermit,
+    stop: CancellationToken,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let serving = async {
+        match app.tls.as_ref().map(crate::tls::Tls::acceptor) {
+            None => serve_http(&app, &peer, io, &stop).await,
+            Some(acceptor) => match timeout(app.config.limits.handshake_timeout, acceptor.accept(io)).await {
+                Ok(Ok(stream)) => serve_http(&app, &peer, stream, &stop).await,
+                Ok(Err(error)) => {
+                    bump(&app.counters.handshakes_failed);
+                    tracing::debug!(%error, "a TLS handshake failed");
+                }
+                Err(_) => bump(&app.counters.handshakes_failed),
+            },
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        withdrawn = peer.withdrawn() => {
+            bump(&app.counters.connections_withdrawn);
+            tracing::info!(event = "connection_withdrawn", reason = %withdrawn, "a connection was ended: {withdrawn}");
+        }
+    }
+    drop(permit);
+}
+
+async fn serve_http<Io>(app: &Arc<App>, peer: &Arc<dyn Peer>, io: Io, stop: &CancellationToken)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    let service = service_fn({
+        let (app, peer, activity) = (Arc::clone(app), Arc::clone(peer), Arc::clone(&activity));
+        move |request| {
+            let busy = activity.begin();
+            let answer = Arc::clone(&app).answer(Arc::clone(&peer), request);
+            async move {
+                let _busy = busy;
+                answer.await
+            }
+        }
+    });
+    let builder = builder(&app.config.limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let idle = activity.idle(app.config.limits.idle_timeout);
+    tokio::select! {
+        result = connection.as_mut() => {
+            if let Err(error) = result {
+                tracing::debug!(error, "a connection ended badly");
+            }
+            return;
+        }
+        () = idle => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(app.config.limits.shutdown_grace, connection).await;
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.headers.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
+        .max_send_buf_size(64 << 10);
+    builder
+}
+
+/// Whether a connection has requests in progress, and whether it had any lately.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+/// One request in progress.
+struct Busy(Arc<Activity>);
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.begun.fetch_add(1, Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Returns after there was no request for `limit` at most, and half of it at least. Looking now and then costs
+    /// requests nothing; a timer that each of them resets would.
+    async fn idle(&self, limit: Duration) {
+        let mut seen = None;
+        loop {
+            sleep(limit / 2).await;
+            let (begun, ended) = (self.begun.load(Relaxed), self.ended.load(Relaxed));
+            if begun == ended && seen == Some(begun) {
+                return;
+            }
+            seen = Some(begun);
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,49 @@
+use super::*;
+
+fn gate(per_second: u32) -> Gate {
+    Gate::new(
+        Limits {
+            connections: 4,
+            connections_per_peer: 2,
+            requests: 6,
+            requests_per_peer: 4,
+            ..Limits::default()
+        },
+        per_second,
+    )
+}
+
+#[test]
+fn connections_are_limited_per_node_and_in_total_and_given_back() {
+    let (gate, now) = (gate(0), Instant::now());
+    let first = gate.connection("a", now).ok();
+    let _second = gate.connection("a", now).ok();
+    assert_eq!(gate.connection("a", now).err(), Some(Full::Node));
+    let _third = gate.connection("b", now).ok();
+    let _fourth = gate.connection("c", now).ok();
+    assert_eq!(gate.connection("d", now).err(), Some(Full::Server));
+    drop(first);
+    assert!(gate.connection("d", now).is_ok());
+}
+
+#[test]
+fn a_node_has_a_burst_and_then_its_rate() {
+    let (gate, start) = (gate(2), Instant::now());
+    for _ in 0..4 {
+        assert!(gate.request("a", start).is_ok());
+    }
+    assert_eq!(gate.request("a", start).err(), Some(Full::Node));
+    assert!(gate.request("b", start).is_ok(), "another node is not concerned");
+    assert!(gate.request("a", start + Duration::from_millis(600)).is_ok());
+    assert!(gate.request("a", start + Duration::from_millis(700)).is_err());
+}
+
+#[test]
+fn the_table_of_nodes_is_bounded_and_forgets_who_is_idle() {
+    let (gate, now) = (gate(2), Instant::now());
+    for node in ["a", "b", "c", "d"] {
+        drop(gate.request(node, now));
+    }
+    assert_eq!(gate.request("e", now).err(), Some(Full::Server));
+    assert!(gate.request("e", now + Duration::from_secs(3)).is_ok());
+}

@@ -1,0 +1,106 @@
+//! Pages for people. Everything a client or user chose is escaped by the template.
+
+use countersign_oauth::caller::Caller;
+use maud::{DOCTYPE, Markup, html};
+
+use crate::{issuer::Issuer, route::Route};
+
+/// The style sheet of every page, light and dark.
+pub(crate) const STYLE: &str = include_str!("style.css");
+
+fn layout(title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="stylesheet" href=(Route::Style.path());
+            }
+            body { main { (body) } }
+        }
+    }
+}
+
+/// What is found at the issuer's own address.
+pub(crate) fn landing(issuer: &Issuer, caller: &Caller, has_root: bool) -> Markup {
+    layout(
+        "Countersign",
+        &html! {
+            h1 { "Countersign" }
+            p.lead { "The OAuth 2.1 and OpenID Connect server of this tailnet." }
+            section {
+                h2 { "You" }
+                dl {
+                    dt { "Who" } dd { (caller.user_label()) }
+                    dt { "On" } dd { (caller.node_name) }
+                }
+                p.note {
+                    "No password was asked for: the key that encrypts this connection says which node you are on, and the \
+                     tailnet says whose node it is."
+                }
+            }
+            section {
+                h2 { "For applications" }
+                dl {
+                    dt { "Issuer" } dd { code { (issuer) } }
+                    dt { "Metadata" } dd {
+                        a href=(Route::OauthMetadata.path()) { "OAuth" } ", "
+                        a href=(Route::OpenidMetadata.path()) { "OpenID Connect" }
+                    }
+                    dt { "Keys" } dd { a href=(Route::Jwks.path()) { "JWK set" } }
+                    @if has_root {
+                        dt { "Certificate" } dd { a href=(Route::CaPage.path()) { "how to trust this server" } }
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// How to trust the internal root.
+pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
+    let url = format!("{issuer}{}", Route::CaPem.path());
+    let host = issuer.host();
+    layout(
+        "Trust this server",
+        &html! {
+            h1 { "Trust this server" }
+            p.lead {
+                "Its certificate comes from a root of its own. The root can vouch for " code { (host) } " and "
+                code { (issuer.short_name()) } " only, so trusting it gives nobody power over other sites."
+            }
+            section {
+                h2 { "1. Get the root" }
+                p { a.button href=(Route::CaPem.path()) download="countersign-root.pem" { "Download the root (PEM)" } }
+                p { "Its SHA-256 must be the one that " code { "countersign ca" } " prints on the server:" }
+                pre { (fingerprint) }
+            }
+            section {
+                h2 { "2. Tell your machine" }
+                h3 { "Debian, Ubuntu" }
+                pre { "sudo cp countersign-root.pem /usr/local/share/ca-certificates/countersign-root.crt\nsudo update-ca-certificates" }
+                h3 { "Fedora, RHEL" }
+                pre { "sudo cp countersign-root.pem /etc/pki/ca-trust/source/anchors/\nsudo update-ca-trust" }
+                h3 { "macOS" }
+                pre { "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain countersign-root.pem" }
+                h3 { "Windows (as administrator)" }
+                pre { "certutil -addstore Root countersign-root.pem" }
+                h3 { "Firefox" }
+                p { "Settings, Privacy & Security, View Certificates, Authorities, Import." }
+            }
+            section {
+                h2 { "Or tell one program" }
+                dl {
+                    dt { "curl" } dd { code { "curl --cacert countersign-root.pem …" } }
+                    dt { "Node.js" } dd { code { "NODE_EXTRA_CA_CERTS=countersign-root.pem" } }
+                    dt { "Python" } dd { code { "SSL_CERT_FILE=countersign-root.pem" } }
+                    dt { "Go" } dd { code { "SSL_CERT_FILE=countersign-root.pem" } }
+                }
+                p.note { "The same file is at " code { (url) } "." }
+            }
+        },
+    )
+}

@@ -1,0 +1,35 @@
+//! Where connections and identities come from.
+//!
+//! The tailnet node makes both: a connection is accepted together with the proof of who is at its other end. These
+//! traits are the seam at which tests put other sources in its place.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use countersign_oauth::caller::Caller;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The tailnet no longer vouches for the node at the other end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Withdrawn(pub String);
+
+/// The node at the other end of one connection.
+pub trait Peer: Send + Sync + 'static {
+    /// Who it is now, read afresh from the live netmap.
+    ///
+    /// # Errors
+    /// [`Withdrawn`] when it is nobody any more; the connection then ends without another answer.
+    fn caller(&self) -> Result<Caller, Withdrawn>;
+
+    /// Returns when the node is nobody any more, or may no longer reach this server.
+    fn withdrawn(&self) -> Pin<Box<dyn Future<Output = Withdrawn> + Send + '_>>;
+}
+
+/// A source of connections.
+pub trait Inbound: Send {
+    /// The bytes of a connection.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, or `None` when there will be no more. Must be cancel-safe.
+    fn accept(&mut self) -> impl Future<Output = Option<(Self::Io, Arc<dyn Peer>)>> + Send;
+}

@@ -1,0 +1,134 @@
+//! Replies: bodies, and the headers that every reply carries.
+
+use bytes::Bytes;
+use countersign_oauth::error::{ErrorCode, OAuthError};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use http_body_util::Full;
+use maud::Markup;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::status;
+
+/// A complete answer.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// What browsers may do with our pages: show them, with our style sheet and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                           frame-ancestors 'none'; base-uri 'none'";
+
+/// An answer with a body of some type. Not to be stored by anybody unless [`cached`] says so.
+pub(crate) fn body(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(bytes.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => body(status, "application/json", bytes),
+        Err(_) => body(
+            status::of(ErrorCode::ServerError),
+            "text/plain; charset=utf-8",
+            "no JSON form",
+        ),
+    }
+}
+
+/// A JSON answer that people read in a terminal.
+pub(crate) fn readable_json(status: StatusCode, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            body(status, "application/json", bytes)
+        }
+        Err(_) => json(status, value),
+    }
+}
+
+/// An HTML page.
+pub(crate) fn page(status: StatusCode, markup: Markup) -> Reply {
+    let mut reply = body(status, "text/html; charset=utf-8", markup.into_string());
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(
+        HeaderName::from_static("x-frame-options"),
+        HeaderValue::from_static("DENY"),
+    );
+    headers.insert(
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
+    reply
+}
+
+/// The same answer, which anybody may keep for a while.
+pub(crate) fn cached(mut reply: Reply, value: &'static str) -> Reply {
+    reply
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static(value));
+    reply
+}
+
+/// An OAuth error.
+pub(crate) fn oauth_error(error: &OAuthError) -> Reply {
+    error_with_status(status::of(error.code()), error)
+}
+
+/// An OAuth error whose status HTTP says better than OAuth.
+pub(crate) fn error_with_status(status: StatusCode, error: &OAuthError) -> Reply {
+    json(
+        status,
+        &json!({ "error": error.code(), "error_description": error.description() }),
+    )
+}
+
+/// `invalid_request` with a sentence.
+pub(crate) fn refuse(status: StatusCode, description: &str) -> Reply {
+    error_with_status(status, &OAuthError::new(ErrorCode::InvalidRequest, description))
+}
+
+/// Too many requests: try again in a moment.
+pub(crate) fn busy(status: StatusCode, description: &str) -> Reply {
+    let error = OAuthError::new(ErrorCode::TemporarilyUnavailable, description);
+    let mut reply = error_with_status(status, &error);
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
+/// The path has other methods.
+pub(crate) fn wrong_method(allowed: &'static str) -> Reply {
+    let mut reply = refuse(status::WRONG_METHOD, &format!("this path answers {allowed} only"));
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
+}
+
+/// The same path under the issuer's name.
+pub(crate) fn redirect(location: &str) -> Reply {
+    let mut reply = body(status::OTHER_NAME, "text/plain; charset=utf-8", "");
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            reply.headers_mut().insert(LOCATION, location);
+            reply
+        }
+        Err(_) => refuse(status::MISDIRECTED, "this path cannot be redirected"),
+    }
+}
+
+/// Our own fault: the log says more, the caller learns where to look.
+pub(crate) fn failed(request_id: &str) -> Reply {
+    oauth_error(&OAuthError::new(
+        ErrorCode::ServerError,
+        format!("the server failed; its log says why under request id {request_id}"),
+    ))
+}

@@ -1,0 +1,95 @@
+//! The route table: which paths there are, what they answer to, and to whom.
+
+use countersign_oauth::metadata::path;
+use http::Method;
+
+/// One path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    OauthMetadata,
+    OpenidMetadata,
+    Jwks,
+    Register,
+    CaPem,
+    CaPage,
+    Landing,
+    Style,
+}
+
+/// For whom a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// People: under the short name they are sent to the issuer's.
+    Page,
+    /// Programs, which must not be led to believe that the short name is the issuer.
+    Protocol,
+}
+
+/// Whose pages may read the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cors {
+    /// Only our own.
+    SameOrigin,
+    /// Any page, without credentials.
+    Anyone,
+    /// Loopback pages and those of `cors_origins`.
+    Registration,
+}
+
+impl Route {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::OauthMetadata,
+        Self::OpenidMetadata,
+        Self::Jwks,
+        Self::Register,
+        Self::CaPem,
+        Self::CaPage,
+        Self::Landing,
+        Self::Style,
+    ];
+
+    pub(crate) fn find(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|route| route.path() == path)
+    }
+
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::OauthMetadata => path::OAUTH_METADATA,
+            Self::OpenidMetadata => path::OPENID_METADATA,
+            Self::Jwks => path::JWKS,
+            Self::Register => path::REGISTER,
+            Self::CaPem => "/ca.pem",
+            Self::CaPage => "/ca",
+            Self::Landing => "/",
+            Self::Style => "/style.css",
+        }
+    }
+
+    /// The methods it answers, as `Allow` lists them; `OPTIONS` belongs to those that other pages may read.
+    pub(crate) const fn allowed(self) -> &'static str {
+        match (self, self.cors()) {
+            (Self::Register, _) => "POST, OPTIONS",
+            (_, Cors::SameOrigin) => "GET, HEAD",
+            (_, Cors::Anyone | Cors::Registration) => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allowed().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Register => Kind::Protocol,
+            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => Kind::Page,
+        }
+    }
+
+    pub(crate) const fn cors(self) -> Cors {
+        match self {
+            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks => Cors::Anyone,
+            Self::Register => Cors::Registration,
+            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => Cors::SameOrigin,
+        }
+    }
+}

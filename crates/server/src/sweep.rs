@@ -1,0 +1,65 @@
+//! Forgets registered clients that never obtained a code or token.
+
+use std::time::Duration;
+
+use countersign_oauth::{audit::AuditRecord, client::Client};
+use countersign_store::{ByOwner, CommitError, Store, StoreError, UnusedUntil, clients_of};
+use time::OffsetDateTime;
+
+use crate::clock::Clock;
+
+const EVERY: Duration = Duration::from_secs(60);
+const PAGE: usize = 200;
+
+/// Sweeps for ever.
+pub(crate) async fn run(store: &Store, clock: &Clock) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match once(store, clock.now()).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(event = "clients_expired", expired, "unused clients were forgotten"),
+            Err(error) => tracing::error!(%error, "unused clients could not be looked for"),
+        }
+    }
+}
+
+/// Removes every client whose time was over at `now`; says how many.
+pub(crate) async fn once(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
+    let mut expired = 0;
+    loop {
+        let due = store.scan::<UnusedUntil>(b"", None, PAGE).await?.records;
+        let due: Vec<_> = due.into_iter().take_while(|entry| entry.at <= now).collect();
+        let before = expired;
+        for entry in &due {
+            expired += usize::from(expire(store, entry, now).await?);
+        }
+        // A page on which nothing could be done would come back for ever.
+        if due.len() < PAGE || expired == before {
+            return Ok(expired);
+        }
+    }
+}
+
+async fn expire(store: &Store, entry: &UnusedUntil, now: OffsetDateTime) -> Result<bool, StoreError> {
+    let mut reads = store.reads();
+    let client = reads.get::<Client>(entry.client.as_str()).await?;
+    // A client that was used meanwhile has no such time any more; its entry is a leftover.
+    let client = client.filter(|client| client.unused_until.is_some_and(|until| until <= now));
+    let mut txn = reads.into_txn();
+    txn.delete::<UnusedUntil>(countersign_store::Record::id(entry));
+    if let Some(client) = &client {
+        txn.delete::<Client>(client.id.as_str());
+        txn.delete::<ByOwner>(countersign_store::Record::id(&ByOwner {
+            owner: client.owner.clone(),
+            client: client.id.clone(),
+        }));
+        txn.count(&clients_of(&client.owner), -1, None);
+        txn.audit(&AuditRecord::own("client_expired", now).about(&client.id))?;
+    }
+    match store.commit(txn).await {
+        Ok(_) => Ok(client.is_some()),
+        // It was used or deleted at this moment; the next sweep looks again.
+        Err(CommitError::Conflict(_)) => Ok(false),
+        Err(CommitError::Store(error)) => Err(error),
+    }
+}

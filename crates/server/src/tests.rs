@@ -1,0 +1,265 @@
+//! Whole requests over a connection in memory, with a fake tailnet that says who calls.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use countersign_oauth::{
+    caller::{Caller, Who},
+    policy::Policy,
+    register::Mode,
+};
+use countersign_store::Store;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::{
+    io::{DuplexStream, duplex},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Clock, CounterSnapshot, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode, Withdrawn, sweep};
+
+mod limits;
+mod names;
+mod registration;
+mod speed;
+mod tls;
+
+const HOST: &str = "idp.example.ts.net";
+
+/// A node of the fake tailnet; its facts can change while it is connected.
+#[derive(Clone)]
+struct Node {
+    facts: Arc<Mutex<Caller>>,
+    vouched: watch::Sender<bool>,
+}
+
+impl Node {
+    fn user(id: i64, login: &str, rules: &[&str]) -> Self {
+        Self::new(Caller {
+            node_id: format!("n{login}"),
+            node_name: format!("{login}-laptop.example.ts.net"),
+            node_key: format!("nodekey:{login}"),
+            addresses: Vec::new(),
+            who: Who::User {
+                id,
+                login: login.into(),
+                display_name: login.into(),
+                picture: String::new(),
+            },
+            routes: false,
+            shared: false,
+            policy: Policy::parse(rules.iter().copied()),
+            netmap_age: Duration::ZERO,
+        })
+    }
+
+    fn alice() -> Self {
+        Self::user(1, "alice", &[r#"{"allow_dcr":true}"#])
+    }
+
+    fn bob() -> Self {
+        Self::user(2, "bob", &[])
+    }
+
+    fn new(facts: Caller) -> Self {
+        Self {
+            facts: Arc::new(Mutex::new(facts)),
+            vouched: watch::Sender::new(true),
+        }
+    }
+
+    fn withdraw(&self) {
+        self.vouched.send_replace(false);
+    }
+}
+
+impl Peer for Node {
+    fn caller(&self) -> Result<Caller, Withdrawn> {
+        if *self.vouched.borrow() {
+            Ok(self.facts.lock().clone())
+        } else {
+            Err(Withdrawn("expired".into()))
+        }
+    }
+
+    fn withdrawn(&self) -> Pin<Box<dyn Future<Output = Withdrawn> + Send + '_>> {
+        let mut vouched = self.vouched.subscribe();
+        Box::pin(async move {
+            let _ = vouched.wait_for(|vouched| !vouched).await;
+            Withdrawn("expired".into())
+        })
+    }
+}
+
+struct Wire(mpsc::Receiver<(DuplexStream, Arc<dyn Peer>)>);
+
+impl Inbound for Wire {
+    type Io = DuplexStream;
+
+    fn accept(&mut self) -> impl Future<Output = Option<(DuplexStream, Arc<dyn Peer>)>> + Send {
+        self.0.recv()
+    }
+}
+
+/// A running server and the way into it.
+struct Rig {
+    server: Server,
+    store: Store,
+    seconds: Arc<AtomicI64>,
+    dial: mpsc::Sender<(DuplexStream, Arc<dyn Peer>)>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), crate::ServeError>>,
+}
+
+fn config() -> ServerConfig {
+    ServerConfig {
+        issuer: Issuer::parse(&format!("http://{HOST}")).unwrap(),
+        tls: TlsMode::Off,
+        registration: Mode::Capability,
+        own_tags: vec!["tag:internal-idp".into()],
+        cors_origins: vec!["https://inspector.example".into()],
+        netmap_max_age: Duration::from_secs(86_400),
+        routers_are_users: false,
+        dcr_max_clients_per_user: 0,
+        rate_limit_per_peer: 0,
+        limits: Limits::default(),
+    }
+}
+
+impl Rig {
+    async fn start(config: ServerConfig) -> Self {
+        Self::on(config, Store::in_memory().unwrap()).await
+    }
+
+    async fn on(config: ServerConfig, store: Store) -> Self {
+        let seconds = Arc::new(AtomicI64::new(OffsetDateTime::now_utc().unix_timestamp()));
+        let clock = Clock::from_fn({
+            let seconds = Arc::clone(&seconds);
+            move || OffsetDateTime::from_unix_timestamp(seconds.load(Relaxed)).unwrap()
+        });
+        let server = Server::new(config, store.clone(), clock).await.unwrap();
+        let (dial, wire) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let (server, stop) = (server.clone(), stop.clone());
+            async move { server.serve(Wire(wire), stop).await }
+        });
+        Self {
+            server,
+            store,
+            seconds,
+            dial,
+            stop,
+            task,
+        }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.seconds.load(Relaxed)).unwrap()
+    }
+
+    async fn connect(&self, node: &Node) -> DuplexStream {
+        let (ours, theirs) = duplex(64 << 10);
+        self.dial.send((theirs, Arc::new(node.clone()))).await.unwrap();
+        ours
+    }
+
+    async fn client(&self, node: &Node) -> Client {
+        Client::over(self.connect(node).await).await
+    }
+
+    fn counters(&self) -> CounterSnapshot {
+        self.server.counters()
+    }
+}
+
+/// An HTTP/1.1 client on one connection.
+struct Client(SendRequest<Full<Bytes>>);
+
+struct Answer {
+    status: StatusCode,
+    headers: http::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Client {
+    async fn over<Io>(io: Io) -> Self
+    where
+        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        self.0.ready().await?;
+        let response: Response<hyper::body::Incoming> = self.0.send_request(request).await?;
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        })
+    }
+
+    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", HOST);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.try_send(request.body(Full::new(body.into())).unwrap())
+            .await
+            .unwrap()
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    async fn register(&mut self, body: &Value) -> Answer {
+        self.send(
+            Method::POST,
+            "/register",
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
+    }
+}
+
+fn public_client() -> Value {
+    json!({
+        "client_name": "Claude Code",
+        "redirect_uris": ["http://localhost/callback"],
+        "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token"],
+    })
+}

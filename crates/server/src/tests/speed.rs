@@ -1,0 +1,59 @@
+//! What a registration costs, on request: `cargo test --release -p countersign-server speed -- --ignored --nocapture`.
+
+use std::time::Instant;
+
+use super::*;
+
+const BATCH: usize = 1000;
+
+#[ignore = "a measurement, and only a release build is worth measuring"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_cost_the_same_however_many_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = countersign_store::OpenOptions {
+        folder: folder.path().join("store"),
+        node: "node".into(),
+        cache_bytes: 8 << 20,
+        entropy: [3; 16],
+    };
+    let rig = Rig::on(config(), Store::open(&options).unwrap()).await;
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        clients.push(rig.client(&Node::alice()).await);
+    }
+    for round in 0..11 {
+        let (cpu, wall) = (cpu_seconds(), Instant::now());
+        let mut tasks = tokio::task::JoinSet::new();
+        for mut client in clients.drain(..) {
+            tasks.spawn(async move {
+                for _ in 0..BATCH / 16 {
+                    assert_eq!(client.register(&public_client()).await.status, StatusCode::CREATED);
+                }
+                client
+            });
+        }
+        clients = tasks.join_all().await;
+        let done = (BATCH / 16 * 16) as f64;
+        println!(
+            "from {:>5}: {:.3} ms CPU each (client included), {:.0}/s, store {} KiB, RSS {} MiB",
+            round * BATCH,
+            (cpu_seconds() - cpu) * 1e3 / done,
+            done / wall.elapsed().as_secs_f64(),
+            rig.store.size() >> 10,
+            resident() >> 20,
+        );
+    }
+}
+
+/// CPU seconds of this process, all threads.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // utime and stime, in ticks of 10 ms.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

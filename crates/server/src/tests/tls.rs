@@ -1,0 +1,69 @@
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+fn https() -> ServerConfig {
+    ServerConfig {
+        issuer: Issuer::parse(&format!("https://{HOST}")).unwrap(),
+        tls: TlsMode::InternalCa,
+        ..config()
+    }
+}
+
+fn connector(rig: &Rig) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(rig.server.root_pem().unwrap().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_the_root_registers_over_tls() {
+    let rig = Rig::start(https()).await;
+    let name = ServerName::try_from(HOST).unwrap();
+    let stream = connector(&rig)
+        .connect(name, rig.connect(&Node::alice()).await)
+        .await
+        .unwrap();
+    let mut alice = Client::over(stream).await;
+    assert_eq!(alice.register(&public_client()).await.status, StatusCode::CREATED);
+    assert_eq!(alice.get("/ca.pem").await.text, rig.server.root_pem().unwrap());
+    let page = alice.get("/ca").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text.contains("update-ca-certificates"));
+}
+
+#[tokio::test]
+async fn other_names_get_no_certificate_and_the_short_one_does() {
+    let rig = Rig::start(https()).await;
+    for (name, good) in [("idp", true), ("evil.example", false), ("100.64.0.1", false)] {
+        let server = ServerName::try_from(name).unwrap();
+        let connected = connector(&rig).connect(server, rig.connect(&Node::alice()).await).await;
+        assert_eq!(connected.is_ok(), good, "{name}");
+    }
+    // The client hears of it before the server counts it.
+    let counted = async {
+        while rig.counters().handshakes_failed < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), counted).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_tls_there_is_no_root() {
+    let rig = Rig::start(config()).await;
+    assert_eq!(
+        rig.client(&Node::alice()).await.get("/ca.pem").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
