@@ -40,6 +40,9 @@ pub struct SessionConfig {
     pub node_key: NodePublic,
     /// The key it replaces, while control has not confirmed the new one.
     pub old_node_key: Option<NodePublic>,
+    /// Control accepted this very node key when the node ran last. The map stream is asked for at once then: a
+    /// registration costs a round trip, and half a second on Headscale, which writes in batches.
+    pub known: bool,
     /// The disco key of this process.
     pub disco_key: DiscoPublic,
     /// Pre-auth key; `None` = control remembers the node, or a person logs in.
@@ -99,7 +102,7 @@ pub enum Event {
     LoginUrl(String),
     /// An administrator has to approve the node.
     AwaitingApproval,
-    /// Control has accepted this node key. The key it replaces can be forgotten.
+    /// Control has accepted this node key, now or at an earlier start. The key it replaces can be forgotten.
     Registered(NodePublic),
     /// The netmap changed. The first one means that the node is on the tailnet.
     Change(Box<Change>),

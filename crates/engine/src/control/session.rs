@@ -8,7 +8,8 @@ use std::{
 use rand_core::RngCore;
 use tailnet_wire::{
     control::{
-        CAPABILITY_VERSION, Hostinfo, MapRequest, MapResponse, RegisterRequest, RegisterResponse, RegisterResponseAuth,
+        CAPABILITY_VERSION, Hostinfo, MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse,
+        RegisterResponseAuth,
     },
     key::NodePublic,
 };
@@ -35,6 +36,8 @@ pub struct Session {
     phase: Phase,
     /// Control has accepted our key and not disowned it since.
     registered: bool,
+    /// Nobody has been told so yet.
+    untold: bool,
     /// A new node key was made; a second one would not help.
     rotated: bool,
     fetch_key: bool,
@@ -74,9 +77,10 @@ impl Session {
     /// A session that wants to connect at once.
     pub fn new(config: SessionConfig, local: Local, now: Instant) -> Self {
         Self {
-            config,
             phase: Phase::Waiting { until: now },
-            registered: false,
+            registered: config.known,
+            untold: true,
+            config,
             rotated: false,
             fetch_key: false,
             followup: String::new(),
@@ -144,17 +148,29 @@ impl Session {
             self.rotated = false;
             self.followup.clear();
             self.config.old_node_key = None;
-            self.events.push_back(Event::Registered(self.config.node_key));
+            self.tell_registered();
             self.ask(now);
         }
     }
 
     /// A message of the map stream arrived.
     pub fn handle_map(&mut self, mut message: MapResponse, now: Instant, wall: OffsetDateTime, rng: &mut dyn RngCore) {
-        let Phase::Streaming { watchdog, online } = &mut self.phase else {
+        let Phase::Streaming { watchdog, .. } = &mut self.phase else {
             return;
         };
         *watchdog = now + WATCHDOG;
+        if let Some(node) = message.node.as_ref().filter(|_| self.untold) {
+            if is_expired(node, wall) {
+                // Our key expired while the node was down. Nobody uses it yet, so it can still be replaced.
+                self.registered = false;
+                self.ask(now);
+                return;
+            }
+            self.tell_registered();
+        }
+        let Phase::Streaming { online, .. } = &mut self.phase else {
+            return;
+        };
         if !std::mem::replace(online, true) {
             self.events.push_back(Event::Online);
         }
@@ -221,6 +237,11 @@ impl Session {
             }
             FailureKind::ServerKey => {
                 self.fetch_key = true;
+                self.reconnect(failure.reason, now, rng);
+            }
+            FailureKind::Answer if self.untold && self.registered => {
+                // Whatever the server has against us, a registration will tell.
+                self.registered = false;
                 self.reconnect(failure.reason, now, rng);
             }
             FailureKind::Connection | FailureKind::Answer => self.reconnect(failure.reason, now, rng),
@@ -298,6 +319,11 @@ impl Session {
         };
         let request = self.map_request(true);
         self.actions.push_back(Action::Stream(Box::new(request)));
+    }
+
+    fn tell_registered(&mut self) {
+        self.untold = false;
+        self.events.push_back(Event::Registered(self.config.node_key));
     }
 
     fn wait_for_login(&mut self, url: String, now: Instant, rng: &mut dyn RngCore) {
@@ -393,6 +419,10 @@ impl Session {
             ..MapRequest::default()
         }
     }
+}
+
+fn is_expired(node: &Node, wall: OffsetDateTime) -> bool {
+    node.expired || node.key_expiry.is_some_and(|expiry| expiry <= wall)
 }
 
 fn missing_tags(wanted: &[String], node: &SelfNode) -> Option<Fatal> {

@@ -20,14 +20,22 @@ fn node_key(n: u8) -> NodePublic {
 }
 
 fn start(auth_key: Option<&str>, tags: &[&str]) -> Harness {
-    let config = SessionConfig {
+    begin(config(auth_key, tags))
+}
+
+fn config(auth_key: Option<&str>, tags: &[&str]) -> SessionConfig {
+    SessionConfig {
         node_key: node_key(1),
         old_node_key: None,
+        known: false,
         disco_key: DiscoPublic::from_bytes([9; 32]),
         auth_key: auth_key.map(|key| Zeroizing::new(key.to_owned())),
         ephemeral: false,
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-    };
+    }
+}
+
+fn begin(config: SessionConfig) -> Harness {
     let now = Instant::now();
     Harness {
         session: Session::new(config, Local::default(), now),
@@ -114,6 +122,50 @@ fn the_plain_path_is_connect_register_stream_update() {
     };
     assert!(!request.stream && request.omit_peers && request.compress.is_empty());
     assert!(h.action().is_none());
+}
+
+#[test]
+fn a_known_node_asks_for_the_map_at_once() {
+    let known = || {
+        begin(SessionConfig {
+            known: true,
+            ..config(Some("key"), &[])
+        })
+    };
+    let mut h = known();
+    assert!(matches!(h.connect(), Action::Stream(_)));
+    h.map(json!({"Node": {"ID": 1}}));
+    assert!(matches!(
+        &h.events()[..],
+        [Event::Registered(_), Event::Online, Event::Change(_)]
+    ));
+
+    // Control has forgotten it, or has something else against it.
+    for kind in [FailureKind::UnknownNode, FailureKind::Answer] {
+        let mut h = known();
+        h.connect();
+        h.fail(kind);
+        h.events();
+        h.action();
+        h.sleep();
+        let action = match h.action() {
+            Some(Action::Connect { .. }) => {
+                h.session.handle_connected(h.now);
+                h.action()
+            }
+            other => other,
+        };
+        assert!(matches!(action, Some(Action::Register(_))));
+    }
+
+    // Its key expired while it was down: replaced before anyone has used it.
+    let mut h = known();
+    h.connect();
+    h.map(json!({"Node": {"ID": 1, "KeyExpiry": "2026-11-01T00:00:00Z"}}));
+    assert!(h.events().is_empty());
+    assert!(matches!(h.action(), Some(Action::Register(_))));
+    h.registered(json!({"NodeKeyExpired": true}));
+    assert!(matches!(h.action(), Some(Action::NewNodeKey)));
 }
 
 #[test]

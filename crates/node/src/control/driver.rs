@@ -76,6 +76,7 @@ impl Driver {
         let session = SessionConfig {
             node_key: state.node_key().public(),
             old_node_key: state.old_node_key(),
+            known: state.stable_id().is_some() && state.old_node_key().is_none(),
             disco_key: config.disco_key,
             auth_key: config.auth_key.clone(),
             ephemeral: config.ephemeral,
@@ -158,6 +159,7 @@ impl Driver {
                     self.session.handle_new_node_key(public, clock::now());
                 }
                 Action::Register(request) => {
+                    self.stream = None;
                     self.with_connection(|c| Box::pin(async move { Step::Registered(c.register(*request).await) }));
                 }
                 Action::Stream(request) => {
