@@ -13,7 +13,7 @@ use tailnet_wire::{
     key::{DiscoPrivate, NodePublic},
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -99,7 +99,7 @@ pub(crate) async fn join(
     };
     let local = Local {
         hostinfo: hostinfo(&config.hostname, &config.tags, &config.app),
-        endpoints: netcheck::interface_endpoints(udp.port()),
+        endpoints: netcheck::local_endpoints(udp.port()),
     };
     let (control, events) = ControlClient::start(control_config, state.clone(), local)?;
     let mut joining = Joining {
@@ -152,7 +152,7 @@ fn new_shared(
         memory: ConnectionMemory::new(config.connection_memory),
         ports: OpenPorts::default(),
         endpoints: Mutex::new((Arc::default(), clock::now())),
-        stale_endpoints: Notify::new(),
+        stale_endpoints: Arc::default(),
         derp_map: watch::Sender::new(Arc::default()),
         counters: NodeCounters::default(),
         tasks: TaskTracker::new(),

@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) ports: OpenPorts,
     pub(crate) endpoints: Mutex<(Arc<[SocketAddr]>, Instant)>,
     /// Asks netcheck for fresh endpoints.
-    pub(crate) stale_endpoints: Notify,
+    pub(crate) stale_endpoints: Arc<Notify>,
     pub(crate) derp_map: watch::Sender<Arc<DerpMap>>,
     pub(crate) counters: NodeCounters,
     pub(crate) tasks: TaskTracker,

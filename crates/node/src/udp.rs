@@ -70,6 +70,11 @@ impl UdpSockets {
         self.port
     }
 
+    /// Whether this machine has IPv6 at all.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.v6.is_some()
+    }
+
     /// Sends `contents`, which is one datagram or, with `segment`, several of that size (the last may be shorter).
     pub(crate) fn try_send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> Sent {
         let Some(half) = self.half(to) else {
