@@ -100,6 +100,8 @@ const MAX_PACKET: usize = 1520;
 const REPLY_BYTES: usize = 64 << 10;
 /// Bytes of UDP datagrams that may wait for an egress pass or a session.
 const OUTBOX_BYTES: usize = 256 << 10;
+/// How long a peer that pings us without a session is given to bring its own handshake through.
+const ANSWER_PING: Duration = Duration::from_millis(100);
 /// Handshake messages that may wait; each is a reaction to one message or timer.
 const MAX_HANDSHAKES: usize = 16;
 
@@ -156,6 +158,8 @@ pub struct Peer {
     outbox: PacketQueue,
     /// Handshake messages, and the hop they answer; `None` for the current route.
     handshakes: VecDeque<(Option<Hop>, Vec<u8>)>,
+    /// When a peer that pings us, and so wants to talk, gets a handshake from us.
+    greet_at: Option<Instant>,
     pings: Pings,
     events: VecDeque<PeerEvent>,
     plain: Box<[u8]>,
@@ -182,6 +186,7 @@ impl Peer {
             replies: PacketQueue::new(REPLY_BYTES),
             outbox: PacketQueue::new(OUTBOX_BYTES),
             handshakes: VecDeque::new(),
+            greet_at: None,
             pings: Pings::default(),
             events: VecDeque::new(),
             plain: vec![0; MAX_PACKET].into_boxed_slice(),
@@ -292,8 +297,15 @@ impl Peer {
     }
 
     /// A disco message that opened with the peer's disco key.
+    ///
+    /// A ping without a session says that the peer wants to talk. Its own initiation may be lost: a peer that learned
+    /// our address before our relay (Headscale batches changes) has nowhere to send it, and repeats it only after five
+    /// seconds. So it gets a handshake from us.
     pub fn handle_disco(&mut self, now: Instant, from: Hop, message: &disco::Message) {
         self.path.handle_disco(message, from, now);
+        if matches!(message, disco::Message::Ping { .. }) && !self.tunnel.has_session() {
+            self.greet_at.get_or_insert(now + ANSWER_PING);
+        }
     }
 
     /// The socket refused to send to `to`.
@@ -318,6 +330,12 @@ impl Peer {
         if self.path.poll_timeout().is_some_and(|at| at <= now) {
             self.path.handle_timeout(now);
         }
+        if self.greet_at.is_some_and(|at| at <= now) {
+            self.greet_at = None;
+            if !self.tunnel.has_session() {
+                self.force_handshake(now);
+            }
+        }
         self.pings.handle_timeout(now);
         if let Some(netstack) = &mut self.netstack {
             netstack.handle_timeout(now, &mut self.replies);
@@ -336,6 +354,7 @@ impl Peer {
             self.path.poll_timeout(),
             netstack,
             self.pings.poll_timeout(),
+            self.greet_at,
         ];
         timers.into_iter().flatten().min()
     }

@@ -117,6 +117,26 @@ fn after_a_restart_the_first_packet_brings_a_new_session() {
 }
 
 #[test]
+fn a_peer_that_pings_in_vain_gets_a_handshake_from_us() {
+    let mut pair = Pair::new(Link::PERFECT);
+    let ping = tailnet_wire::disco::Message::Ping {
+        tx_id: tailnet_wire::disco::TxId([9; 12]),
+        node_key: None,
+        padding: 0,
+    };
+    let before = pair.now;
+    pair.ends[1].peer.handle_disco(before, crate::path::Hop::Derp(7), &ping);
+    pair.until(|pair| pair.ends[0].peer.counters().handshakes == 1);
+    assert!(pair.now - before < Duration::from_millis(200));
+    // With a session, pings are just pings.
+    pair.run(Duration::from_secs(1));
+    let now = pair.now;
+    pair.ends[1].peer.handle_disco(now, crate::path::Hop::Derp(7), &ping);
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.ends[0].peer.counters().handshakes, 1);
+}
+
+#[test]
 fn an_idle_peer_is_small_and_sets_no_timer() {
     let mut pair = Pair::new(Link::PERFECT);
     let (dialed, accepted) = pair.connect(4);
