@@ -282,6 +282,9 @@ impl Flow {
             return Err(format!("{self:?} was handed bytes that its peer never wrote"));
         }
         self.received += bytes.len() as u64;
+        if self.role == Role::Accepted && self.received == self.expects() {
+            self.writable.0.store(true, Ordering::Relaxed);
+        }
         if self.received > self.expects() {
             return Err(format!("{self:?} was handed more bytes than its peer wrote"));
         }
@@ -302,7 +305,9 @@ impl Flow {
                 }
             }
         }
-        if !self.shut && self.end.is_none() && self.header.is_some() && self.written == self.to_write() {
+        // Who accepted closes last, as servers do.
+        let heard = self.role == Role::Dialed || self.received == self.expects();
+        if !self.shut && self.end.is_none() && self.header.is_some() && heard && self.written == self.to_write() {
             self.shut = true;
             if let Err(error) = peer.shutdown(self.conn) {
                 self.end = Some(End::Error(error));

@@ -184,7 +184,7 @@ impl Intruder {
     }
 
     /// A handshake under a key that nobody knows.
-    fn knock(&mut self, clock: &Clock, network: &mut Network, target: &Target, home: u32) {
+    pub fn knock(&mut self, clock: &Clock, network: &mut Network, target: &Target, home: u32) {
         let stranger = NodePrivate::from_random(self.rng.random());
         let limiter = HandshakeLimiter::new(&stranger, 1000);
         let mut tunnel = clock.at_zero(|start| Tunnel::new(&stranger, &target.key, 1, &limiter, start));

@@ -239,6 +239,11 @@ impl Network {
         self.post(arrival, Parcel::Derp(region, from, to, bytes.to_vec()));
     }
 
+    /// How many datagrams and frames were ever under way.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// When the next parcel is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.due.peek().map(|Reverse((at, _))| *at)

@@ -71,6 +71,7 @@ pub struct Node {
     pub answers: u64,
     disco: DiscoPrivate,
     disco_public: DiscoPublic,
+    recent: Vec<NodePublic>,
     rng: SmallRng,
     limiter: Arc<HandshakeLimiter>,
     memory: Arc<ConnectionMemory>,
@@ -99,6 +100,7 @@ impl Node {
             faults: Vec::new(),
             answers: 0,
             disco_public: disco.public(),
+            recent: Vec::new(),
             disco,
             limiter: Arc::new(HandshakeLimiter::new(&identity.key, 100)),
             memory: ConnectionMemory::new(64 << 20),
@@ -119,6 +121,21 @@ impl Node {
     /// The disco key of this process.
     pub fn disco(&self) -> DiscoPublic {
         self.disco_public
+    }
+
+    /// Hands over the hint that the process before left in the state folder: with whom it last spoke.
+    pub fn remember(&mut self, recent: Vec<NodePublic>) {
+        self.recent = recent;
+    }
+
+    /// The peers with whom there is a session.
+    pub fn recent(&self, clock: &Clock) -> Vec<NodePublic> {
+        let has_session = |slot: &Slot| slot.peer.session_age(clock.instant()).is_some();
+        self.slots
+            .iter()
+            .filter(|(_, slot)| has_session(slot))
+            .map(|(key, _)| *key)
+            .collect()
     }
 
     /// Tells which bytes the holder of `key` writes.
@@ -234,7 +251,11 @@ impl Node {
             if !self.slots.contains_key(&peer.key)
                 && let Some(view) = PeerView::of(&netmap, &peer.key)
             {
-                let slot = self.new_slot(clock, view, peer.key);
+                let mut slot = self.new_slot(clock, view, peer.key);
+                if self.recent.contains(&peer.key) {
+                    // It sends under a session that died with the process before.
+                    slot.peer.force_handshake(clock.instant());
+                }
                 self.slots.insert(peer.key, slot);
             }
             if let Some(slot) = self.slots.get_mut(&peer.key) {

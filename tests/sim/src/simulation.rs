@@ -237,22 +237,22 @@ impl Simulation {
         let now = self.clock.now();
         self.next_attack = now + Duration::from_millis(self.rng.random_range(100..2000));
         let host = self.rng.random_range(0..2);
-        let (node, other) = (&self.nodes[host], &self.nodes[1 - host]);
-        let target = Target {
+        let target = self.target(host);
+        let others = self.nodes[1 - host].identity.addresses.clone();
+        if let Some(intruder) = &mut self.intruder {
+            intruder.attack(&self.clock, &mut self.network, &target, &others, self.homes[host]);
+        }
+    }
+
+    fn target(&mut self, host: HostId) -> Target {
+        let node = &self.nodes[host];
+        let open = node.flows.iter().filter(|flow| flow.end.is_none());
+        Target {
             key: node.identity.public,
             disco: node.disco(),
             addresses: node.identity.addresses.clone(),
-            endpoints: self.network.endpoints(now, host),
-            connections: node
-                .flows
-                .iter()
-                .filter(|flow| flow.end.is_none())
-                .filter_map(|flow| flow.ends)
-                .collect(),
-        };
-        let others = other.identity.addresses.clone();
-        if let Some(intruder) = &mut self.intruder {
-            intruder.attack(&self.clock, &mut self.network, &target, &others, self.homes[host]);
+            endpoints: self.network.endpoints(self.clock.now(), host),
+            connections: open.filter_map(|flow| flow.ends).collect(),
         }
     }
 
@@ -327,7 +327,8 @@ impl Simulation {
             identity.secret = Secret(self.rng.random());
         }
         self.network.set_key(host, Some(identity.public));
-        let process = Node::start(host, identity, now, fork(&mut self.rng));
+        let mut process = Node::start(host, identity, now, fork(&mut self.rng));
+        process.remember(self.nodes[host].recent(&self.clock));
         let before = std::mem::replace(&mut self.nodes[host], process);
         self.buried.extend(before.flows);
         self.introduce();
@@ -356,6 +357,21 @@ impl Simulation {
     /// The way that packets of a host to the other take now.
     pub fn path(&self, host: HostId) -> Option<Hop> {
         self.nodes[host].path(&self.clock, self.nodes[1 - host].identity.public)
+    }
+
+    /// Datagrams and frames that were ever under way.
+    pub fn datagrams(&self) -> u64 {
+        self.network.sent()
+    }
+
+    /// Lets strangers, under keys that nobody knows, begin `count` handshakes with a host at once.
+    pub fn flood(&mut self, host: HostId, count: usize) {
+        let target = self.target(host);
+        if let Some(intruder) = &mut self.intruder {
+            for _ in 0..count {
+                intruder.knock(&self.clock, &mut self.network, &target, self.homes[host]);
+            }
+        }
     }
 
     /// Adds to the digest and, when asked for by `SIM_TRACE`, prints.
