@@ -348,15 +348,18 @@ impl Path {
 
     fn handle_ping(&mut self, tx_id: TxId, from: Hop, now: Instant) {
         let source = match from {
-            Hop::Udp(addr) => {
-                if self.candidates.note_ping(addr, tx_id, now) {
-                    return;
-                }
-                addr
-            }
+            Hop::Udp(addr) => addr,
             Hop::Derp(region) => SocketAddr::new(DERP_MAGIC_IP, u16::try_from(region).unwrap_or(0)),
         };
+        let opened = matches!(from, Hop::Udp(_)) && self.candidates.is_silent(source, now);
+        if matches!(from, Hop::Udp(_)) && self.candidates.note_ping(source, tx_id, now) {
+            return;
+        }
         self.push(Outgoing::Pong(from, tx_id, source));
+        // Its router has just let something out towards us, so a ping gets in, which it may not have when we last tried.
+        if opened && self.is_active(now) && !self.is_trusted(now) && self.budget.take(now) {
+            self.push_ping(source, now);
+        }
     }
 
     fn handle_pong(&mut self, tx_id: TxId, from: Hop, now: Instant) {

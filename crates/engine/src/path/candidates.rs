@@ -84,6 +84,12 @@ impl Candidates {
         candidate.last_rx_ping.replace(tx_id) == Some(tx_id)
     }
 
+    /// Whether the peer has not been heard from `addr` for a while: when it pings from there now, its router has opened.
+    pub(super) fn is_silent(&self, addr: SocketAddr, now: Instant) -> bool {
+        let heard = self.0.get(&addr).and_then(|candidate| candidate.heard);
+        heard.is_none_or(|at| now.saturating_duration_since(at) >= PING_INTERVAL)
+    }
+
     /// WireGuard data came from `addr`, which is not the best address. True when that is news: it has to be pinged.
     pub(super) fn note_roamed(&mut self, addr: SocketAddr, now: Instant) -> bool {
         self.make_room(addr, now);

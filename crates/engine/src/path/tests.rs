@@ -267,6 +267,23 @@ fn pings_are_answered_where_they_came_from_and_once() {
 }
 
 #[test]
+fn a_ping_through_the_peers_router_is_returned_at_once_while_a_path_is_looked_for() {
+    let mut bench = Bench::new(&[DIRECT]);
+    bench.run(secs(0.3), true);
+    assert_eq!(bench.pings_to(DIRECT), 1);
+    for n in 0..5 {
+        let ping = Message::Ping {
+            tx_id: TxId([n; 12]),
+            node_key: None,
+            padding: 0,
+        };
+        bench.path.handle_disco(&ping, Hop::Udp(addr(DIRECT)), bench.now);
+    }
+    bench.drain();
+    assert_eq!(bench.pings_to(DIRECT), 2, "once, however often it pings");
+}
+
+#[test]
 fn the_source_of_a_ping_becomes_a_candidate_for_45_seconds() {
     let mut bench = Bench::new(&[]).answers_at(OTHER, 5);
     let ping = Message::Ping {
