@@ -68,7 +68,7 @@ pub enum ControlError {
     /// The server hung up without a word right after the upgrade: what Headscale does to versions it does not take.
     #[error(
         "control at {host} closed the connection during the handshake. It is probably too new or too old for this node, \
-         which speaks capability version {CAPABILITY_VERSION} (Headscale 0.26 to 0.29 and Tailscale take it)"
+         which speaks capability version {CAPABILITY_VERSION} (Headscale 0.29 takes 113 and later)"
     )]
     HungUp {
         /// Host name.
