@@ -20,6 +20,7 @@ mod queue;
 mod recovery;
 mod settle;
 mod shard;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod time_wait;
@@ -38,6 +39,7 @@ use flow::{Flow, FlowTable, Origin, Place};
 use rand_core::RngCore;
 use recovery::Recovery;
 use shard::{Clock, Shard, State};
+use spares::Spares;
 use tailnet_wire::packet::{Addresses, Packet, build};
 use time_wait::TimeWait;
 
@@ -88,6 +90,7 @@ pub(crate) struct Netstack {
     flows: FlowTable,
     half_open: usize,
     time_wait: TimeWait,
+    spares: Spares,
     accepted: VecDeque<(ConnId, FlowKey)>,
     deadline: Option<Instant>,
     scratch: Box<[u8; MTU]>,
@@ -123,6 +126,7 @@ impl Netstack {
             flows: FlowTable::new(seed as u32),
             half_open: 0,
             time_wait: TimeWait::default(),
+            spares: Spares::default(),
             accepted: VecDeque::new(),
             deadline: None,
             scratch: Box::new([0; MTU]),
@@ -241,12 +245,12 @@ impl Netstack {
         } else {
             SMALL_BUFFER
         };
-        let Some(reservation) = self.memory.reserve(self.held, largest) else {
+        let Some((idle, reservation)) = self.spares.take(&self.memory, self.held, largest) else {
             self.counters.memory_refused += 1;
             return None;
         };
         let unit = self.unit_with_room(now);
-        let handle = self.units[unit].shard.listen(key.local, reservation.buffer())?;
+        let handle = self.units[unit].shard.listen(key.local, idle)?;
         self.half_open += 1;
         let deadline = now + HALF_OPEN;
         Some(self.insert(
@@ -276,12 +280,11 @@ impl Netstack {
         }
         let key = self.free_key(rng, local, remote).ok_or(ConnectError::TooMany)?;
         let largest = self.limits.buffer;
-        let reservation = self.memory.reserve(self.held, largest).ok_or(ConnectError::Memory)?;
+        let spare = self.spares.take(&self.memory, self.held, largest);
+        let (idle, reservation) = spare.ok_or(ConnectError::Memory)?;
         let unit = self.unit_with_room(now);
         let shard = &mut self.units[unit].shard;
-        let handle = shard
-            .connect(key.local, key.remote, reservation.buffer())
-            .ok_or(refused)?;
+        let handle = shard.connect(key.local, key.remote, idle).ok_or(refused)?;
         self.counters.dialed += 1;
         let deadline = now + DIAL;
         Ok(self.insert(
@@ -421,6 +424,7 @@ impl Netstack {
     /// Gives up what is overdue and repeats what seems lost.
     pub(crate) fn handle_timeout(&mut self, now: Instant, replies: &mut PacketQueue) {
         self.time_wait.handle_timeout(now);
+        self.spares.handle_timeout();
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return;
         }

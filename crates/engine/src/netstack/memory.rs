@@ -77,6 +77,11 @@ impl Reservation {
         self.buffer
     }
 
+    /// Whether the node has used less than half of its budget.
+    pub(crate) fn is_plentiful(&self) -> bool {
+        self.memory.used() < self.memory.limit() / 2
+    }
+
     /// Bytes taken out of the budget.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -93,14 +93,18 @@ impl Netstack {
         let Some(place) = flow.place.take() else {
             return;
         };
-        self.held -= flow.reservation.take().map_or(0, |reservation| reservation.bytes());
+        let reservation = flow.reservation.take();
         flow.error = flow.error.or(error);
         flow.deadline = None;
         let unseen = flow.origin == Origin::Peer && !flow.open;
         let (key, forget) = (flow.key, flow.released || unseen);
         self.half_open -= usize::from(unseen);
         let unit = &mut self.units[place.shard];
-        unit.shard.remove(place.handle);
+        let idle = unit.shard.remove(place.handle);
+        if let Some(reservation) = reservation {
+            self.held -= reservation.bytes();
+            self.spares.keep(idle, reservation);
+        }
         unit.members.retain(|member| *member != id);
         self.flows.detach(id, &key);
         if forget {

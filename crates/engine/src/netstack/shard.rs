@@ -14,7 +14,7 @@ use smoltcp::{
 use super::{Egress, MTU, device::Wire};
 
 /// How many sockets one shard takes.
-pub(super) const CAPACITY: usize = 16;
+pub(super) const CAPACITY: usize = 8;
 /// smoltcp holds at most this many addresses (feature `iface-max-addr-count-8`).
 const MAX_ADDRESSES: usize = 8;
 
@@ -118,9 +118,9 @@ impl Shard {
         self.due
     }
 
-    /// A socket that waits for the SYN which is about to be fed to it.
-    pub(super) fn listen(&mut self, local: SocketAddr, buffer: usize) -> Option<Handle> {
-        let mut socket = socket(buffer);
+    /// Makes `idle` wait for the SYN which is about to be fed to it.
+    pub(super) fn listen(&mut self, local: SocketAddr, idle: Idle) -> Option<Handle> {
+        let mut socket = idle.0;
         let endpoint = IpListenEndpoint {
             addr: Some(local.ip().into()),
             port: local.port(),
@@ -129,9 +129,9 @@ impl Shard {
         Some(self.add(socket))
     }
 
-    /// A socket that sends a SYN with the next egress pass.
-    pub(super) fn connect(&mut self, local: SocketAddr, remote: SocketAddr, buffer: usize) -> Option<Handle> {
-        let mut socket = socket(buffer);
+    /// Makes `idle` send a SYN with the next egress pass.
+    pub(super) fn connect(&mut self, local: SocketAddr, remote: SocketAddr, idle: Idle) -> Option<Handle> {
+        let mut socket = idle.0;
         let context = self.interface.context();
         socket
             .connect(context, (remote.ip(), remote.port()), (local.ip(), local.port()))
@@ -145,9 +145,11 @@ impl Shard {
         self.sockets.add(socket)
     }
 
-    pub(super) fn remove(&mut self, handle: Handle) {
-        self.sockets.remove(handle);
+    /// Takes a socket out, to be dropped or used for another connection.
+    pub(super) fn remove(&mut self, handle: Handle) -> Idle {
         self.count -= 1;
+        let smoltcp::socket::Socket::Tcp(socket) = self.sockets.remove(handle);
+        Idle(socket)
     }
 
     /// Feeds one packet. Answers that TCP owes at once (duplicate ACKs, challenges) go to `replies`.
@@ -250,13 +252,25 @@ impl Shard {
     }
 }
 
-fn socket(buffer: usize) -> Socket<'static> {
-    let ring = || SocketBuffer::new(vec![0; buffer]);
-    let mut socket = Socket::new(ring(), ring());
-    socket.set_congestion_control(CongestionControl::Cubic);
-    // Whole messages are written at once, so Nagle's delay would only cost a round trip.
-    socket.set_nagle_enabled(false);
-    socket
+/// A socket without a connection.
+pub(super) struct Idle(Socket<'static>);
+
+impl Idle {
+    pub(super) fn new(buffer: usize) -> Self {
+        let ring = || SocketBuffer::new(vec![0; buffer]);
+        let mut socket = Socket::new(ring(), ring());
+        // Whole messages are written at once, so Nagle's delay would only cost a round trip.
+        socket.set_nagle_enabled(false);
+        Self(socket).renewed()
+    }
+
+    /// The socket with nothing left of its last connection but the memory. What smoltcp's own reset (on the next
+    /// `listen` or `connect`) leaves is the congestion window, and counters that the first ACK sets right.
+    pub(super) fn renewed(mut self) -> Self {
+        self.0.abort();
+        self.0.set_congestion_control(CongestionControl::Cubic);
+        self
+    }
 }
 
 /// The device of a shard that is only being built.
