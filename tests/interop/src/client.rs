@@ -114,21 +114,36 @@ impl Client {
         Ok(peers.into_iter().find(named).cloned())
     }
 
-    /// Waits until the peer `label` is in this client's netmap (`present`) or out of it, for 10 s at most.
+    /// Waits until the peer `label` can be reached from this client's netmap (`present`) or is out of it, 10 s at most.
+    ///
+    /// The netmap comes first and the route a moment later: a connection made in between leaves by the default route.
     pub fn await_peer(&self, label: &str, present: bool) -> Result<Duration> {
         let what = format!(
             "{} {} {label}",
             self.host.name(),
             if present { "sees" } else { "no longer sees" }
         );
-        let seen = || {
-            Ok(if self.peer(label)?.is_some() == present {
-                Ok(())
-            } else {
-                Err(format!("{:?}", !present))
+        let look = || {
+            let peer = self.peer(label)?;
+            Ok(match (&peer, present) {
+                (None, false) => Ok(()),
+                (None, true) => Err("no such peer".to_owned()),
+                (Some(_), false) => Err("still a peer".to_owned()),
+                (Some(peer), true) => self.routed(peer)?,
             })
         };
-        until(&what, Duration::from_secs(10), seen).map(|((), took)| took)
+        until(&what, Duration::from_secs(10), look).map(|((), took)| took)
+    }
+
+    fn routed(&self, peer: &Value) -> Result<Result<(), String>> {
+        for address in addresses(peer)? {
+            let route = self.host.output("ip", &["route", "get", &address.to_string()])?;
+            let route = String::from_utf8_lossy(&route.stdout).into_owned();
+            if !route.contains("dev tailscale0") {
+                return Ok(Err(format!("no route: {route}")));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// This client's own tailnet addresses, IPv4 first.
