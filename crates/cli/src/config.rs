@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_server::Issuer;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
@@ -46,7 +47,7 @@ pub(crate) struct Settings {
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
     pub(crate) udp_port: Option<u16>,
     pub(crate) tls: Tls,
-    pub(crate) issuer: Option<Url>,
+    pub(crate) issuer: Option<Issuer>,
     pub(crate) registration: Registration,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) routers_are_users: bool,
@@ -281,13 +282,11 @@ impl Reader<'_> {
         }
     }
 
-    fn issuer(&mut self, tls: Option<&Tls>) -> Option<Url> {
+    fn issuer(&mut self, tls: Option<&Tls>) -> Option<Issuer> {
         let issuer = self.one("issuer", parse::issuer)?;
-        let served = match tls? {
-            Tls::Off => "http",
-            Tls::Files { .. } | Tls::InternalCa => "https",
-        };
-        if issuer.scheme() != served {
+        let https = *tls? != Tls::Off;
+        if issuer.is_https() != https {
+            let served = if https { "https" } else { "http" };
             let text = format!("{issuer} cannot be served: with this tls setting the scheme is {served}");
             self.problems.add(self.source_of("issuer"), text);
         }

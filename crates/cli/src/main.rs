@@ -1,8 +1,6 @@
 //! The `countersign` binary: arguments, settings, logging, signals and wiring. Nothing is decided here; see
 //! `docs/ARCHITECTURE.md` for where it is.
 
-#![expect(dead_code, reason = "settings are consumed when the node is wired in")]
-
 mod args;
 mod commands;
 mod config;
@@ -11,6 +9,7 @@ mod log;
 mod notify;
 mod socket;
 mod status;
+mod tailnet;
 
 use std::{path::Path, process::ExitCode, time::Instant};
 

@@ -142,6 +142,7 @@ fn new_shared(
     let key = state.node_key();
     let sink = Arc::new(Sink::default());
     let shared = Arc::new(Shared {
+        machine_key: state.machine_key().public(),
         disco: DiscoBoxes::new(disco),
         udp,
         derp: DerpPool::new(roots, key.clone(), Arc::clone(&sink) as Arc<dyn DerpSink>),

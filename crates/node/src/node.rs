@@ -8,6 +8,7 @@ use std::{
 };
 
 use tailnet_engine::peer::{ConnError, ConnectError, PingKind, SendError};
+use tailnet_wire::key::MachinePublic;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -194,6 +195,11 @@ impl Node {
         status::status(&self.shared, &self.state.borrow())
     }
 
+    /// What control knows this device by; stays the same for as long as the state folder lives.
+    pub fn machine_key(&self) -> MachinePublic {
+        self.shared.machine_key
+    }
+
     /// The node's state and every change of it.
     pub fn watch(&self) -> watch::Receiver<NodeState> {
         self.state.clone()
@@ -205,7 +211,7 @@ impl Node {
     }
 
     /// Closes every port and connection, telling the peers, and ends all tasks; after `patience` without telling.
-    pub async fn shutdown(self, patience: Duration) {
+    pub async fn shutdown(&self, patience: Duration) {
         self.shared.ports.close_all();
         self.shared.stop.cancel();
         self.shared.tasks.close();

@@ -19,7 +19,7 @@ use tailnet_engine::{
 };
 use tailnet_wire::{
     control::DerpMap,
-    key::{NodePrivate, NodePublic},
+    key::{MachinePublic, NodePrivate, NodePublic},
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,6 +45,7 @@ const SPARE_TRANSMITS: usize = 8;
 /// Everything that more than one task of a node needs.
 pub(crate) struct Shared {
     pub(crate) key: NodePrivate,
+    pub(crate) machine_key: MachinePublic,
     pub(crate) disco: DiscoBoxes,
     pub(crate) udp: UdpSockets,
     pub(crate) derp: DerpPool,

@@ -1,9 +1,12 @@
 //! `countersign serve`: from settings to a server on the tailnet, and back down in order.
 //!
-//! The order is: state folder, status socket, tailnet, issuer and keys, listener, ready. Down: no new connections, those
-//! that are open get [`GRACE`] to finish, then the node leaves. A second signal ends the process at once.
+//! The order is: state folder, status socket, tailnet, store, issuer and keys, listener, ready. Down: no new
+//! connections, those that are open get [`GRACE`] to finish, then the node leaves. A second signal ends the process at
+//! once.
 
 mod board;
+mod error;
+mod running;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -11,13 +14,17 @@ mod tests;
 use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use tailnet_node::NodeState;
+
 use self::{
     board::Board,
+    error::ServeError,
+    running::Running,
     signals::{Signal, Signals},
 };
 use crate::{
@@ -26,33 +33,12 @@ use crate::{
     exit::Exit,
     log::{self, LogHandle},
     notify,
-    socket::{SocketError, StatusSocket},
+    socket::StatusSocket,
     status::State,
 };
 
 /// How long open requests may take to finish once a signal has come.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// Why the server cannot go on.
-#[derive(Debug, thiserror::Error)]
-enum ServeError {
-    /// The state folder cannot be made or used.
-    #[error("cannot use the state folder {}: {error}; make it writable for this user or set state_dir", path.display())]
-    StateDir { path: PathBuf, error: io::Error },
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The kernel refuses a signal handler.
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[source] io::Error),
-}
-
-impl ServeError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::StateDir { .. } | Self::Socket(_) | Self::Signals(_) => Exit::Failed,
-        }
-    }
-}
 
 /// Serves until a signal comes or something ends that must not end.
 pub(crate) fn run(flags: Flags, started: Instant) -> Exit {
@@ -98,24 +84,84 @@ async fn serve(settings: &Settings, reload: &Reload, started: Instant) -> Result
     make_state_dir(&settings.state_dir)?;
     let board = Arc::new(Board::new(settings, started));
     let _socket = StatusSocket::open(&settings.state_dir, Arc::clone(&board) as _).await?;
+    let auth_key = settings
+        .auth_key
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |key| key.source.to_string());
     tracing::info!(
         event = "start",
         version = env!("CARGO_PKG_VERSION"),
+        auth_key,
         "countersign starts"
     );
-    board.enter(State::Joining);
     notify::status("joining the tailnet");
+    let Some(running) = heeding(&mut signals, reload, Running::start(settings, &board)).await else {
+        stopping(&board);
+        return Ok(());
+    };
+    let mut running = running?;
+    ready(&board, &running);
+    let ended = heeding(&mut signals, reload, running.ended(&board)).await;
+    stopping(&board);
+    board.clear();
+    // A second signal drops what is still open.
+    let stopped = heeding(&mut signals, reload, tokio::time::timeout(GRACE, running.stop())).await;
+    if stopped.is_none_or(|in_time| in_time.is_err()) {
+        tracing::warn!(event = "stop", "not everything could be ended in order");
+    }
+    ended.map_or(Ok(()), Err)
+}
+
+/// Drives `work` to its end while signals are heeded; `None` when a signal to stop came first.
+async fn heeding<T>(signals: &mut Signals, reload: &Reload, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
     loop {
-        match signals.next().await {
-            Signal::Stop => break,
-            Signal::Reload => reload.run(),
-            Signal::Watchdog => notify::alive(),
+        tokio::select! {
+            done = &mut work => return Some(done),
+            signal = signals.next() => match signal {
+                Signal::Stop => return None,
+                Signal::Reload => reload.run(),
+                Signal::Watchdog => notify::alive(),
+            },
         }
     }
+}
+
+fn ready(board: &Board, running: &Running) {
+    board.serve(running.node(), running.server());
+    let issuer = running.server().issuer();
+    notify::ready(&format!("serving {issuer}"));
+    let ready_after_ms = board.ready_after_ms();
+    tracing::info!(
+        event = "ready",
+        issuer = issuer.as_str(),
+        ready_after_ms,
+        "ready: serving {issuer}"
+    );
+}
+
+fn stopping(board: &Board) {
     board.enter(State::Stopping);
     notify::stopping("ending what is open");
     tracing::info!(event = "stop", "countersign stops; a second signal ends it at once");
-    Ok(())
+}
+
+/// What the node's state means for those who watch the server.
+fn show(board: &Board, state: &NodeState) {
+    match state {
+        NodeState::Joining => board.enter(State::Joining),
+        NodeState::NeedsLogin(url) => {
+            board.needs_login(url);
+            notify::status(&format!("to admit this node, open {url}"));
+        }
+        NodeState::NeedsApproval => {
+            board.problem("an administrator of the tailnet must approve this node");
+            notify::status("waiting for an administrator of the tailnet to approve this node");
+        }
+        NodeState::Running => board.connected(true, None),
+        NodeState::Offline(reason) => board.connected(false, Some(reason)),
+        NodeState::Stopped(reason) => board.problem(reason),
+    }
 }
 
 /// What is needed to read the settings again.
@@ -142,7 +188,7 @@ impl Reload {
 
 /// Makes the state folder for this user alone, and proves that it can be written: the first key must not be lost.
 fn make_state_dir(path: &Path) -> Result<(), ServeError> {
-    let failed = |error| ServeError::StateDir {
+    let failed = |error: io::Error| ServeError::StateDir {
         path: path.to_owned(),
         error,
     };

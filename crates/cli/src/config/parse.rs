@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use countersign_server::Issuer;
 use url::{Host, Url};
 
 use super::Registration;
@@ -144,18 +145,9 @@ pub(crate) fn control_url(text: &str) -> Parsed<Url> {
     }
 }
 
-/// The issuer: scheme, host and perhaps a port, nothing else (RFC 8414 section 2, without a path by our choice).
-pub(crate) fn issuer(text: &str) -> Parsed<Url> {
-    let url = absolute(text)?;
-    match url.scheme() {
-        "https" | "http" if url.path() == "/" && !text.ends_with('/') => Ok(url),
-        "https" | "http" => Err(format!(
-            "`{text}` has a path: an issuer here is only https://name, without a last slash"
-        )),
-        other => Err(format!(
-            "`{text}` uses {other}: an issuer is an https URL, or http with tls = off"
-        )),
-    }
+/// The issuer: scheme, host and perhaps a port, nothing else.
+pub(crate) fn issuer(text: &str) -> Parsed<Issuer> {
+    Issuer::parse(text).map_err(|error| error.to_string())
 }
 
 /// A web origin (RFC 6454): scheme, host, port.

@@ -1,0 +1,159 @@
+//! The parts of a running server, how they come up on one another, and how they go down.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_oauth::register::Mode;
+use countersign_server::{Clock, Issuer, Limits, Server, ServerConfig, TlsMode, issuer};
+use countersign_store::{OpenOptions, Store};
+use tailnet_node::{AuthKey, Node, NodeConfig, NodeState};
+use time::OffsetDateTime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{board::Board, error::ServeError, show};
+use crate::{
+    config::{Registration, Settings, Tls},
+    tailnet::TailnetInbound,
+};
+
+/// Folder of the store in the state folder.
+const STORE: &str = "store";
+
+/// Bytes of the database kept in memory: all of a small installation, little beside the rest of the process.
+const STORE_CACHE: u64 = 8 << 20;
+
+/// Control that cannot be reached is tried again and again, with backoff; a server does not give up by itself.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long peers may take to be told that the node leaves.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// A server on the tailnet.
+pub(super) struct Running {
+    node: Arc<Node>,
+    server: Server,
+    store: Store,
+    task: JoinHandle<Result<(), countersign_server::ServeError>>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Joins, opens the store, and listens.
+    pub(super) async fn start(settings: &Settings, board: &Arc<Board>) -> Result<Self, ServeError> {
+        let watched = Arc::clone(board);
+        let node = Node::start_watched(node_config(settings), move |state| show(&watched, state)).await?;
+        let store = open_store(settings, &node).await?;
+        let server = server(settings, &node, &store).await?;
+        let listener = node.listen(settings.port)?;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let (server, stop) = (server.clone(), stop.clone());
+            async move { server.serve(TailnetInbound(listener), stop).await }
+        });
+        Ok(Self {
+            node: Arc::new(node),
+            server,
+            store,
+            task,
+            stop,
+        })
+    }
+
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Waits until a part ends that must not end, and says why; meanwhile shows how the node is.
+    pub(super) async fn ended(&mut self, board: &Board) -> ServeError {
+        let mut states = self.node.watch();
+        loop {
+            let state = states.borrow_and_update().clone();
+            show(board, &state);
+            if let NodeState::Stopped(reason) = state {
+                return ServeError::Left(reason);
+            }
+            tokio::select! {
+                ended = &mut self.task => return match ended {
+                    Ok(Err(error)) => error.into(),
+                    Ok(Ok(())) => countersign_server::ServeError::InboundClosed.into(),
+                    Err(_) => ServeError::Panicked("the server task"),
+                },
+                changed = states.changed() => if changed.is_err() {
+                    return ServeError::Panicked("the node's task");
+                },
+            }
+        }
+    }
+
+    /// Ends what is open, leaves the tailnet, and closes the store.
+    pub(super) async fn stop(&mut self) {
+        self.stop.cancel();
+        if !self.task.is_finished()
+            && let Err(error) = (&mut self.task).await
+        {
+            tracing::error!(event = "stop", %error, "the server task ended badly");
+        }
+        self.node.shutdown(LEAVE).await;
+        self.store.close().await;
+    }
+}
+
+fn node_config(settings: &Settings) -> NodeConfig {
+    let mut config = NodeConfig::new(&settings.state_dir, settings.control_url.clone(), &settings.hostname);
+    config.auth_key = settings.auth_key.as_ref().map(|key| AuthKey::new(key.secret.expose()));
+    config.tags.clone_from(&settings.tags);
+    config.extra_roots.clone_from(&settings.extra_roots);
+    config.udp_port = settings.udp_port;
+    config.connection_memory = usize::try_from(settings.connection_memory).unwrap_or(usize::MAX);
+    config.allow_plain_control = settings.control_plain_http;
+    config.join_timeout = JOIN_TIMEOUT;
+    config.app = concat!("countersign ", env!("CARGO_PKG_VERSION")).to_owned();
+    config
+}
+
+async fn open_store(settings: &Settings, node: &Node) -> Result<Store, ServeError> {
+    let mut entropy = [0; 16];
+    getrandom::fill(&mut entropy)?;
+    let options = OpenOptions {
+        folder: settings.state_dir.join(STORE),
+        node: node.machine_key().to_string(),
+        cache_bytes: STORE_CACHE,
+        entropy,
+    };
+    match tokio::task::spawn_blocking(move || Store::open(&options)).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(ServeError::Panicked("opening the store")),
+    }
+}
+
+async fn server(settings: &Settings, node: &Node, store: &Store) -> Result<Server, ServeError> {
+    let status = node.status();
+    let https = settings.tls != Tls::Off;
+    let derived = Issuer::derive(https, &status.name, settings.port)?;
+    let issuer = issuer::check(store, &derived, settings.issuer.as_ref(), OffsetDateTime::now_utc()).await?;
+    let config = ServerConfig {
+        issuer,
+        tls: match settings.tls.clone() {
+            Tls::Files { certificate, key } => TlsMode::Files { certificate, key },
+            Tls::InternalCa => TlsMode::InternalCa,
+            Tls::Off => TlsMode::Off,
+        },
+        registration: match settings.registration {
+            Registration::Capability => Mode::Capability,
+            Registration::Network => Mode::Network,
+            Registration::Off => Mode::Off,
+        },
+        own_tags: status.tags,
+        cors_origins: settings.cors_origins.clone(),
+        netmap_max_age: settings.netmap_max_age,
+        routers_are_users: settings.routers_are_users,
+        dcr_max_clients_per_user: settings.dcr_max_clients_per_user.into(),
+        rate_limit_per_peer: settings.rate_limit_per_peer,
+        limits: Limits::default(),
+    };
+    Ok(Server::new(config, store.clone(), Clock::system()).await?)
+}

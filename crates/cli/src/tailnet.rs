@@ -1,0 +1,76 @@
+//! The seam between the two halves: connections of the tailnet node, as the server takes them.
+//!
+//! The node proves who is at the other end; here that proof is put into the words of the OAuth side, afresh for each
+//! request, and nothing is added to it.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use countersign_oauth::{
+    caller::{Caller as Requester, Who as RequesterWho},
+    policy::{CAPABILITY, Policy},
+};
+use countersign_server::{Inbound, Peer, Withdrawn};
+use tailnet_node::{Caller, Identity, Listener, Stream, Who};
+
+/// The connections that peers open to one port of the node.
+#[derive(Debug)]
+pub(crate) struct TailnetInbound(pub(crate) Listener);
+
+impl Inbound for TailnetInbound {
+    type Io = Stream;
+
+    async fn accept(&mut self) -> Option<(Stream, Arc<dyn Peer>)> {
+        // The node has shut down when there are no more.
+        let (stream, caller) = self.0.accept().await.ok()?.into_parts();
+        Some((stream, Arc::new(TailnetPeer(caller))))
+    }
+}
+
+/// The node at the other end of one connection.
+struct TailnetPeer(Caller);
+
+impl Peer for TailnetPeer {
+    fn caller(&self) -> Result<Requester, Withdrawn> {
+        match self.0.identity() {
+            Ok(identity) => Ok(requester(identity)),
+            Err(withdrawn) => Err(Withdrawn(withdrawn.to_string())),
+        }
+    }
+
+    fn withdrawn(&self) -> Pin<Box<dyn Future<Output = Withdrawn> + Send + '_>> {
+        Box::pin(async {
+            self.0.withdrawn().await;
+            match self.0.identity() {
+                Ok(_) => Withdrawn("the tailnet policy no longer lets the node reach this server".to_owned()),
+                Err(withdrawn) => Withdrawn(withdrawn.to_string()),
+            }
+        })
+    }
+}
+
+fn requester(identity: Identity) -> Requester {
+    Requester {
+        node_id: identity.stable_id.to_string(),
+        node_name: identity.node_name.to_string(),
+        node_key: identity.node_key.to_string(),
+        addresses: identity.addresses,
+        who: match identity.who {
+            Who::User {
+                id,
+                login,
+                display_name,
+                picture,
+            } => RequesterWho::User {
+                id: id.0,
+                login: login.to_string(),
+                display_name: display_name.to_string(),
+                picture: picture.to_string(),
+            },
+            Who::Tagged(tags) => RequesterWho::Tagged(tags.iter().map(ToString::to_string).collect()),
+        },
+        routes: identity.routes,
+        shared: identity.shared,
+        policy: Policy::parse(identity.capabilities.values(CAPABILITY).map(|value| value.get())),
+        netmap_age: identity.netmap_age,
+    }
+}
