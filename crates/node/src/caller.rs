@@ -75,7 +75,19 @@ impl Caller {
     /// Resolves when the tailnet stops vouching for the caller's key or when its packet filter stops admitting this
     /// connection, which is reset at the same time. Whoever serves the connection ends then.
     pub async fn withdrawn(&self) {
-        self.0.withdrawn.cancelled().await;
+        let mut changes = self.0.netmap.subscribe();
+        loop {
+            changes.mark_unchanged();
+            // Asked beside the token, which nobody cancels for a connection that had ended before: when both sides
+            // learn of a withdrawal, the other side's reset may come first.
+            if self.identity().is_err() {
+                return;
+            }
+            tokio::select! {
+                () = self.0.withdrawn.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
     }
 }
 

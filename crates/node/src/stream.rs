@@ -70,12 +70,22 @@ impl Stream {
         }
         Ok(())
     }
+
+    /// The reader may hear of the withdrawal before the peer's task does, and then drop the stream: whoever waits for
+    /// [`Caller::withdrawn`](crate::Caller::withdrawn) has to be told by then.
+    fn failed(&self, error: ConnError) -> io::Error {
+        if error == ConnError::Withdrawn {
+            self.peer.withdraw(self.conn);
+        }
+        to_io(error)
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check()?;
-        let count = ready!(self.peer.engine().poll_read(self.conn, cx, buf.initialize_unfilled())).map_err(to_io)?;
+        let count = ready!(self.peer.engine().poll_read(self.conn, cx, buf.initialize_unfilled()))
+            .map_err(|error| self.failed(error))?;
         buf.advance(count);
         // Reading opens the window, which the peer must hear of.
         self.peer.kick();
@@ -86,7 +96,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        let count = ready!(self.peer.engine().poll_write(self.conn, cx, data)).map_err(to_io)?;
+        let count = ready!(self.peer.engine().poll_write(self.conn, cx, data)).map_err(|error| self.failed(error))?;
         self.peer.kick();
         Poll::Ready(Ok(count))
     }

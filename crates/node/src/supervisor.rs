@@ -77,6 +77,8 @@ impl Supervisor {
             }
         }
         self.remember_active_peers();
+        // Its task holds the state folder, which the next start of this node needs.
+        self.control.stop().await;
     }
 
     /// False when the node is out of the tailnet.

@@ -33,4 +33,6 @@ pub use ca::CaError;
 pub use policy::{Policy, PolicyError};
 pub use registry::User;
 pub use socks::Socks5;
-pub use tailnet::{Answer, AuthKeySpec, NodeInfo, PingError, REGION, StartError, Tailnet, TailnetConfig, UnknownError};
+pub use tailnet::{
+    Answer, AuthKeySpec, NodeConfigError, NodeInfo, PingError, REGION, StartError, Tailnet, TailnetConfig, UnknownError,
+};

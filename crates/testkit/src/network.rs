@@ -33,6 +33,8 @@ struct Inner {
     faults: Arc<Faults>,
     /// From a node's real address to its socket here.
     mappings: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
+    /// From every address that was ever given out to the node behind it: nodes report old ones for a while.
+    given: Mutex<HashMap<SocketAddr, SocketAddr>>,
 }
 
 impl Nat {
@@ -40,6 +42,7 @@ impl Nat {
         let inner = Arc::new(Inner {
             faults,
             mappings: Mutex::default(),
+            given: Mutex::default(),
         });
         Self {
             inner,
@@ -55,22 +58,28 @@ impl Nat {
         self.map(inside).await
     }
 
-    /// Whether `address` is one of the NAT's own.
+    /// Whether `address` is one that the NAT listens on now.
     pub(crate) fn owns(&self, address: SocketAddr) -> bool {
-        self.inside(address).is_some()
+        let mappings = self.inner.mappings.lock();
+        mappings
+            .values()
+            .any(|socket| socket.local_addr().is_ok_and(|own| own == address))
     }
 
-    fn inside(&self, outside: SocketAddr) -> Option<SocketAddr> {
-        let mappings = self.inner.mappings.lock();
-        let found = mappings
-            .iter()
-            .find(|(_, socket)| socket.local_addr().is_ok_and(|address| address == outside));
-        found.map(|(inside, _)| *inside)
+    /// Whether `address` is or was one of the NAT's own.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.inner.given.lock().contains_key(&address)
     }
 
     /// Gives the node behind `outside` another address; the old one is dead.
     pub(crate) async fn remap(&self, outside: SocketAddr) -> io::Result<SocketAddr> {
-        let inside = self.inside(outside).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let inside = self
+            .inner
+            .given
+            .lock()
+            .get(&outside)
+            .copied()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
         self.map(inside).await
     }
 
@@ -78,6 +87,7 @@ impl Nat {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let outside = socket.local_addr()?;
         self.inner.mappings.lock().insert(inside, socket.clone());
+        self.inner.given.lock().insert(outside, inside);
         self.tasks.lock().spawn(carry(self.inner.clone(), inside, socket));
         Ok(outside)
     }

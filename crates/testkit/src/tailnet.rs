@@ -3,6 +3,7 @@
 mod config;
 mod fake;
 mod faults;
+mod node;
 mod ping;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 pub use self::{
     config::{AuthKeySpec, TailnetConfig},
+    node::NodeConfigError,
     ping::{Answer, PingError},
 };
 use crate::{

@@ -114,22 +114,34 @@ async fn pre_auth_keys_are_checked_in_headscales_words() {
 }
 
 #[tokio::test]
-async fn tags_come_from_the_key_or_from_their_owner() {
+async fn tags_come_from_the_key_or_from_a_person_who_owns_them() {
     let tailnet = tailnet().await;
     let mut client = Client::connect(&tailnet, &machine(1), CAPABILITY_VERSION)
         .await
         .unwrap();
-    let wants = |tag: &str| json!({"Hostinfo": {"Hostname": "Node_1", "RequestTags": [tag]}});
-    let bob = tailnet
-        .auth_key(AuthKeySpec::user("bob@example.com").reusable())
-        .unwrap();
-    let refused = register(&mut client, &registration(&seed(1), &bob, wants("tag:server"))).await;
-    assert_eq!(refused, "requested tags [tag:server] are invalid or not permitted");
-    let alice = tailnet.auth_key(AuthKeySpec::user(ALICE)).unwrap();
+    let wants = json!({"Hostinfo": {"Hostname": "Node_1", "RequestTags": ["tag:server"]}});
+    let key = tailnet.auth_key(AuthKeySpec::user(ALICE)).unwrap();
+    let refused = register(&mut client, &registration(&seed(1), &key, wants.clone())).await;
     assert_eq!(
-        register(&mut client, &registration(&seed(1), &alice, wants("tag:server"))).await,
-        ""
+        refused, "requested tags [tag:server] are invalid or not permitted",
+        "not beside a key"
     );
+
+    for (user, error) in [("bob@example.com", refused.as_str()), (ALICE, "")] {
+        let (_, body) = client
+            .post(
+                "/machine/register",
+                &registration(&seed(1), "", wants.clone()).to_string(),
+            )
+            .await;
+        let url = serde_json::from_str::<Value>(&body).unwrap()["AuthURL"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        tailnet.approve_login(&url, user).unwrap();
+        let followup = registration(&seed(1), "", json!({"Followup": url}));
+        assert_eq!(register(&mut client, &followup).await, error, "{user}");
+    }
     let node = tailnet.node("node-1").unwrap();
     assert_eq!(
         (node.user, node.tags, node.key_expiry),

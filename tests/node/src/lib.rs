@@ -1,3 +1,5 @@
-//! What the node tests share: the pinned real peers, run without root on the in-process tailnet.
+//! What the node tests share: nodes of ours on the in-process tailnet, and the pinned real peers beside them.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
+pub mod fleet;
 pub mod real;

@@ -347,9 +347,10 @@ impl Session {
         } else {
             missing_tags(&self.config.tags, node)
         };
-        self.events.push_back(Event::Change(Box::new(change)));
-        if let Some(fatal) = fatal {
-            self.end(fatal);
+        match fatal {
+            // Nothing of this netmap may come into force, not even for as long as it takes to read the next event.
+            Some(fatal) => self.end(fatal),
+            None => self.events.push_back(Event::Change(Box::new(change))),
         }
     }
 

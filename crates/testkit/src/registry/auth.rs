@@ -228,6 +228,14 @@ impl State {
         if auth.used && !auth.reusable {
             return refusal("authkey already used");
         }
+        // Tags come from the key; Headscale refuses to be asked for others beside one, whoever owns them.
+        let asked = request
+            .hostinfo
+            .as_ref()
+            .map(|hostinfo| hostinfo.request_tags.join(" "));
+        if let Some(tags) = asked.filter(|tags| !tags.is_empty()) {
+            return refusal(&format!("requested tags [{tags}] are invalid or not permitted"));
+        }
         match self.enter(machine, key, auth.owner, request, wall) {
             Err(reason) => refusal(&reason),
             Ok(node) => {
@@ -271,7 +279,7 @@ impl State {
         Ok(node)
     }
 
-    /// A user's node may ask for tags of which the user is an owner; it is then nobody's. Tags of a key are final.
+    /// A person who logs in may ask for tags that are theirs to give; the node is then nobody's.
     fn tagged(&self, owner: Owner, requested: &[String]) -> Result<Owner, String> {
         match owner {
             Owner::User(user) if !requested.is_empty() => {

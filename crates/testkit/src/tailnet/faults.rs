@@ -109,7 +109,7 @@ impl Tailnet {
             .node(name)?
             .endpoints
             .into_iter()
-            .find(|address| nat.owns(*address))
+            .find(|address| nat.knows(*address))
             .ok_or_else(unknown)?;
         nat.remap(outside).await.map_err(|_| unknown())
     }
