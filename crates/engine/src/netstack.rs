@@ -2,24 +2,26 @@
 //!
 //! TCP segments that the packet filter has let through come in with [`Netstack::handle_tcp`]; segments go out through
 //! an [`Egress`] in [`Netstack::poll_egress`], under whatever budget that keeps. Applications read and write through
-//! wakers. smoltcp is named in [`device`] and [`shard`] only.
+//! wakers. smoltcp is named in [`device`] and [`socket`] only.
 //!
 //! - A socket exists from the SYN on, never before: there is no listening socket, only a set of ports.
-//! - Flows are spread over shards of 16 sockets, found by a hash of the four-tuple, because smoltcp's cost per packet
-//!   grows with the sockets of an interface.
+//! - Every socket has a smoltcp interface of its own, found by a hash of the four-tuple, and a line of those with
+//!   something to send: what a packet costs does not depend on how many connections there are.
 //! - Buffers come out of one budget for the node ([`ConnectionMemory`]): 256 KiB each way while there is plenty, less
 //!   as it fills, and a SYN that no longer fits is dropped and counted. One connection therefore moves at most
 //!   256 KiB per round trip, which is 2 Gbit/s at 1 ms and 42 Mbit/s at 50 ms.
 //! - A connection in TIME-WAIT is a record, not a socket ([`time_wait`]).
 
 mod device;
+mod egress;
 mod flow;
 mod io;
 mod memory;
 mod queue;
 mod recovery;
+mod schedule;
 mod settle;
-mod shard;
+mod socket;
 mod spares;
 #[cfg(test)]
 mod tests;
@@ -35,12 +37,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flow::{Flow, FlowTable, Origin, Place};
+use flow::{Flow, FlowTable, Origin};
+use memory::Reservation;
 use rand_core::RngCore;
-use recovery::Recovery;
-use shard::{Clock, Shard, State};
+use schedule::Schedule;
+use socket::{Clock, State, TcpSocket};
 use spares::Spares;
-use tailnet_wire::packet::{Addresses, Packet, build};
+use tailnet_wire::packet::{Packet, build};
 use time_wait::TimeWait;
 
 pub use flow::ConnId;
@@ -71,12 +74,6 @@ pub(crate) trait Egress {
     fn send(&mut self, packet: &[u8]);
 }
 
-/// A shard and who lives in it.
-struct Unit {
-    shard: Shard,
-    members: Vec<ConnId>,
-}
-
 pub(crate) struct Netstack {
     limits: Limits,
     memory: Arc<ConnectionMemory>,
@@ -84,15 +81,12 @@ pub(crate) struct Netstack {
     addresses: Vec<IpAddr>,
     clock: Clock,
     seed: u64,
-    units: Vec<Unit>,
-    /// Which unit sends first: the budget of a pass may not reach all of them.
-    turn: usize,
     flows: FlowTable,
+    schedule: Schedule,
     half_open: usize,
     time_wait: TimeWait,
     spares: Spares,
     accepted: VecDeque<(ConnId, FlowKey)>,
-    deadline: Option<Instant>,
     scratch: Box<[u8; MTU]>,
     counters: TcpCounters,
 }
@@ -121,14 +115,12 @@ impl Netstack {
             addresses: addresses.to_vec(),
             clock: Clock::new(now),
             seed,
-            units: Vec::new(),
-            turn: 0,
             flows: FlowTable::new(seed as u32),
+            schedule: Schedule::default(),
             half_open: 0,
             time_wait: TimeWait::default(),
             spares: Spares::default(),
             accepted: VecDeque::new(),
-            deadline: None,
             scratch: Box::new([0; MTU]),
             counters: TcpCounters::default(),
         }
@@ -150,8 +142,11 @@ impl Netstack {
 
     pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
         self.addresses = addresses.to_vec();
-        for unit in &mut self.units {
-            unit.shard.set_addresses(addresses);
+        self.spares.clear();
+        for id in self.flows.ids() {
+            if let Some(socket) = self.flows.get_mut(id).and_then(|flow| flow.socket.as_mut()) {
+                socket.set_addresses(addresses);
+            }
         }
     }
 
@@ -181,14 +176,13 @@ impl Netstack {
         };
         flow.waiting_since = flow.waiting_since.map(|_| now);
         let repeat = flow.recovery.handle_segment(now, segment, bytes);
-        let Some(place) = flow.place else {
+        let Some(socket) = &mut flow.socket else {
             return;
         };
-        let before = self.units[place.shard].shard.state(place.handle);
-        self.units[place.shard]
-            .shard
-            .ingress(now, bytes, replies, &mut self.scratch);
-        let after = self.units[place.shard].shard.state(place.handle);
+        let before = socket.state();
+        socket.ingress(now, bytes, replies, &mut self.scratch);
+        let after = socket.state();
+        self.schedule.touch(id, &mut flow.appointment);
         if after == State::TimeWait && before != after {
             // The socket may be gone before the next egress pass, so the peer's FIN is acknowledged here.
             if let Some(ack) = time_wait::acknowledge(segment, bytes) {
@@ -245,22 +239,16 @@ impl Netstack {
         } else {
             SMALL_BUFFER
         };
-        let Some((idle, reservation)) = self.spares.take(&self.memory, self.held, largest) else {
+        let Some((mut socket, reservation)) = self.socket(now, largest) else {
             self.counters.memory_refused += 1;
             return None;
         };
-        let unit = self.unit_with_room(now);
-        let handle = self.units[unit].shard.listen(key.local, idle)?;
+        if !socket.listen(key.local) {
+            return None;
+        }
         self.half_open += 1;
-        let deadline = now + HALF_OPEN;
-        Some(self.insert(
-            now,
-            key,
-            Origin::Peer,
-            Place { shard: unit, handle },
-            reservation,
-            deadline,
-        ))
+        let flow = Flow::new(now, *key, Origin::Peer, socket, reservation, now + HALF_OPEN);
+        Some(self.insert(now, flow))
     }
 
     /// Dials `remote` from `local`, one of the addresses of this node.
@@ -279,22 +267,14 @@ impl Netstack {
             return Err(ConnectError::TooMany);
         }
         let key = self.free_key(rng, local, remote).ok_or(ConnectError::TooMany)?;
-        let largest = self.limits.buffer;
-        let spare = self.spares.take(&self.memory, self.held, largest);
-        let (idle, reservation) = spare.ok_or(ConnectError::Memory)?;
-        let unit = self.unit_with_room(now);
-        let shard = &mut self.units[unit].shard;
-        let handle = shard.connect(key.local, key.remote, idle).ok_or(refused)?;
+        let socket = self.socket(now, self.limits.buffer);
+        let (mut socket, reservation) = socket.ok_or(ConnectError::Memory)?;
+        if !socket.connect(key.local, key.remote) {
+            return Err(refused);
+        }
         self.counters.dialed += 1;
-        let deadline = now + DIAL;
-        Ok(self.insert(
-            now,
-            &key,
-            Origin::Us,
-            Place { shard: unit, handle },
-            reservation,
-            deadline,
-        ))
+        let flow = Flow::new(now, key, Origin::Us, socket, reservation, now + DIAL);
+        Ok(self.insert(now, flow))
     }
 
     fn free_key(&self, rng: &mut dyn RngCore, local: IpAddr, remote: SocketAddr) -> Option<FlowKey> {
@@ -308,47 +288,25 @@ impl Netstack {
             .find(|key| !self.flows.contains_key(key) && !self.time_wait.contains(key))
     }
 
-    fn unit_with_room(&mut self, now: Instant) -> usize {
-        if let Some(index) = self.units.iter().position(|unit| unit.shard.has_room()) {
-            return index;
+    /// A socket that was used before, or else a new one out of the budget.
+    fn socket(&mut self, now: Instant, largest: usize) -> Option<(Box<TcpSocket>, Reservation)> {
+        if let Some(spare) = self.spares.take() {
+            return Some(spare);
         }
-        // Odd steps, so that every shard draws other sequence numbers.
+        let reservation = self.memory.reserve(self.held, largest)?;
+        // Odd steps, so that every socket draws other sequence numbers.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.units.push(Unit {
-            shard: Shard::new(self.clock, now, self.seed, &self.addresses),
-            members: Vec::with_capacity(shard::CAPACITY),
-        });
-        self.units.len() - 1
+        let socket = TcpSocket::new(self.clock, now, self.seed, &self.addresses, reservation.buffer());
+        Some((Box::new(socket), reservation))
     }
 
-    fn insert(
-        &mut self,
-        now: Instant,
-        key: &FlowKey,
-        origin: Origin,
-        place: Place,
-        reservation: memory::Reservation,
-        deadline: Instant,
-    ) -> ConnId {
-        self.held += reservation.bytes();
-        self.note_deadline(deadline);
-        let id = self.flows.insert(Flow {
-            key: *key,
-            origin,
-            place: Some(place),
-            open: false,
-            shut: false,
-            released: false,
-            finished: false,
-            error: None,
-            unreported: 0,
-            deadline: Some(deadline),
-            born: now,
-            recovery: Recovery::default(),
-            waiting_since: Some(now),
-            reservation: Some(reservation),
-        });
-        self.units[place.shard].members.push(id);
+    fn insert(&mut self, now: Instant, flow: Flow) -> ConnId {
+        self.held += flow.reservation.as_ref().map_or(0, Reservation::bytes);
+        let id = self.flows.insert(flow);
+        if let Some(flow) = self.flows.get_mut(id) {
+            self.schedule.touch(id, &mut flow.appointment);
+        }
+        self.arm(now, id);
         id
     }
 
@@ -360,114 +318,12 @@ impl Netstack {
             let Some(flow) = self.flows.get_mut(id) else {
                 continue;
             };
-            if flow.place.is_some() && flow.error.is_none() && !allowed(&flow.key, flow.origin == Origin::Peer) {
+            if flow.socket.is_some() && flow.error.is_none() && !allowed(&flow.key, flow.origin == Origin::Peer) {
                 self.abort(id, error);
                 self.counters.withdrawn += u64::from(error == ConnError::Withdrawn);
                 withdrawn.push(id);
             }
         }
         withdrawn
-    }
-
-    /// Whether [`poll_egress`](Self::poll_egress) would do something now.
-    pub(crate) fn wants_egress(&self) -> bool {
-        self.units.iter().any(|unit| unit.shard.is_dirty())
-    }
-
-    /// Whether TCP has something to send, now or by its timers.
-    pub(crate) fn has_due(&self, now: Instant) -> bool {
-        self.units.iter().any(|unit| unit.shard.wants_egress(now))
-    }
-
-    /// One pass: every shard with work sends while `egress` is ready.
-    pub(crate) fn poll_egress(&mut self, now: Instant, egress: &mut impl Egress) {
-        let units = self.units.len();
-        for step in 0..units {
-            let index = (self.turn + step) % units;
-            let unit = &mut self.units[index];
-            if !unit.shard.wants_egress(now) {
-                continue;
-            }
-            unit.shard.egress(now, egress, &mut self.scratch);
-            let members = std::mem::take(&mut unit.members);
-            for id in &members {
-                if let Some(flow) = self.flows.get_mut(*id) {
-                    flow.unreported = 0;
-                }
-                self.settle(now, *id);
-            }
-            // Settling only removes members; the list came out whole and goes back without the departed.
-            let unit = &mut self.units[index];
-            unit.members = members;
-            let (flows, members) = (&mut self.flows, &mut unit.members);
-            members.retain(|id| flows.get_mut(*id).is_some_and(|flow| flow.place.is_some()));
-            if !egress.is_ready() {
-                self.turn = index;
-                break;
-            }
-        }
-        while self.units.last().is_some_and(|unit| unit.shard.is_empty()) {
-            self.units.pop();
-        }
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) and, if anything can be sent at all, an egress pass are due.
-    pub(crate) fn poll_timeout(&self, sending: bool) -> Option<Instant> {
-        let shards = self
-            .units
-            .iter()
-            .filter(|_| sending)
-            .filter_map(|unit| unit.shard.due());
-        shards.chain(self.time_wait.poll_timeout()).chain(self.deadline).min()
-    }
-
-    /// Gives up what is overdue and repeats what seems lost.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, replies: &mut PacketQueue) {
-        self.time_wait.handle_timeout(now);
-        self.spares.handle_timeout();
-        if self.deadline.is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        self.deadline = None;
-        for id in self.flows.ids() {
-            let Some(flow) = self.flows.get_mut(id) else {
-                continue;
-            };
-            let overdue = flow.deadline.take_if(|deadline| *deadline <= now).is_some();
-            let lost = flow.recovery.handle_timeout(now);
-            let timers = [flow.deadline, flow.recovery.poll_timeout()];
-            for timer in timers.into_iter().flatten() {
-                self.note_deadline(timer);
-            }
-            if overdue {
-                self.abort(id, ConnError::TimedOut);
-            } else if lost {
-                self.repeat_first(now, id, replies);
-            }
-        }
-    }
-
-    /// Makes a socket repeat its first unacknowledged segment with the next egress pass.
-    fn repeat_first(&mut self, now: Instant, id: ConnId, replies: &mut PacketQueue) {
-        let Some(flow) = self.flows.get_mut(id) else {
-            return;
-        };
-        let FlowKey { local, remote } = flow.key;
-        let (Some(place), Some(addresses)) = (flow.place, Addresses::new(remote.ip(), local.ip())) else {
-            return;
-        };
-        let shard = &mut self.units[place.shard].shard;
-        // Without data in the buffer smoltcp would forget to repeat a FIN.
-        if shard.send_queue(place.handle) == 0 {
-            return;
-        }
-        self.counters.repeated += 1;
-        for acknowledgment in flow.recovery.duplicates(&addresses, (remote.port(), local.port())) {
-            shard.ingress(now, &acknowledgment, replies, &mut self.scratch);
-        }
-    }
-
-    pub(super) fn note_deadline(&mut self, deadline: Instant) {
-        self.deadline = Some(self.deadline.map_or(deadline, |at| at.min(deadline)));
     }
 }

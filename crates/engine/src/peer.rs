@@ -344,11 +344,7 @@ impl Peer {
 
     /// When the next turn is due, if nothing happens before. Never for a peer at rest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sending = self.tunnel.has_session();
-        let netstack = self
-            .netstack
-            .as_ref()
-            .and_then(|netstack| netstack.poll_timeout(sending));
+        let netstack = self.netstack.as_ref().and_then(|netstack| netstack.poll_timeout());
         let timers = [
             self.tunnel.poll_timeout(),
             self.path.poll_timeout(),
@@ -369,10 +365,10 @@ impl Peer {
 
     /// Packs datagrams into `out` until there is nothing to send or `out` is full.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Transmits) {
-        if self.tunnel.tick_due(now) && !self.is_quiet(now) {
+        if self.tunnel.tick_due(now) && !self.is_quiet() {
             self.tick(now);
         }
-        if !self.tunnel.has_session() && self.has_demand(now) {
+        if !self.tunnel.has_session() && self.has_demand() {
             let mut initiation = [0; MIN_BUFFER];
             if let Some(len) = self.tunnel.initiate(now, &mut initiation) {
                 self.queue_handshake(None, &initiation[..len]);
@@ -454,8 +450,8 @@ impl Peer {
     }
 
     /// Whether something waits for a session.
-    fn has_demand(&self, now: Instant) -> bool {
-        let netstack = || self.netstack.as_ref().is_some_and(|netstack| netstack.has_due(now));
+    fn has_demand(&self) -> bool {
+        let netstack = || self.netstack.as_ref().is_some_and(|netstack| netstack.wants_egress());
         self.may_send() && (!self.outbox.is_empty() || !self.replies.is_empty() || netstack())
     }
 
@@ -465,8 +461,8 @@ impl Peer {
     }
 
     /// Whether the tunnel is at rest and nothing wants it, so that no tick is needed.
-    fn is_quiet(&self, now: Instant) -> bool {
-        self.handshakes.is_empty() && !self.has_demand(now)
+    fn is_quiet(&self) -> bool {
+        self.handshakes.is_empty() && !self.has_demand()
     }
 
     fn tick(&mut self, now: Instant) {

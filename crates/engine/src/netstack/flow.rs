@@ -1,11 +1,11 @@
-//! The TCP connections of one peer: who they are between, where their socket is, what became of them.
+//! The TCP connections of one peer: who they are between, their sockets, what became of them.
 
 use std::{collections::HashMap, fmt, net::SocketAddr, time::Instant};
 
-use super::{ConnError, memory::Reservation, recovery::Recovery, shard};
+use super::{ConnError, memory::Reservation, recovery::Recovery, schedule::Appointment, socket::TcpSocket};
 
 /// Names one connection of one peer. Never reused while anything may still hold it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     slot: u32,
     generation: u32,
@@ -33,19 +33,13 @@ pub(super) enum Origin {
     Us,
 }
 
-/// Where a flow's socket is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) shard: usize,
-    pub(super) handle: shard::Handle,
-}
-
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) key: FlowKey,
     pub(super) origin: Origin,
     /// `None` once TCP is done with the connection; the record stays until the application lets go of it.
-    pub(super) place: Option<Place>,
+    pub(super) socket: Option<Box<TcpSocket>>,
+    pub(super) appointment: Appointment,
     /// Whether the three-way handshake was completed.
     pub(super) open: bool,
     /// Whether our half is closed.
@@ -69,6 +63,34 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// A connection that begins with `socket`.
+    pub(super) fn new(
+        now: Instant,
+        key: FlowKey,
+        origin: Origin,
+        socket: Box<TcpSocket>,
+        reservation: Reservation,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            key,
+            origin,
+            socket: Some(socket),
+            appointment: Appointment::default(),
+            open: false,
+            shut: false,
+            released: false,
+            error: None,
+            finished: false,
+            unreported: 0,
+            deadline: Some(deadline),
+            born: now,
+            recovery: Recovery::default(),
+            waiting_since: Some(now),
+            reservation: Some(reservation),
+        }
+    }
+
     pub(super) fn buffer(&self) -> usize {
         self.reservation.as_ref().map_or(0, Reservation::buffer)
     }

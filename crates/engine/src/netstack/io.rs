@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use super::{
     ConnError, ConnId, FlowKey, Netstack,
     flow::{Flow, Origin},
-    shard::Read,
+    socket::Read,
 };
 
 impl Netstack {
@@ -27,24 +27,24 @@ impl Netstack {
         if let Some(error) = flow.error {
             return Poll::Ready(Err(error));
         }
-        let Some(place) = flow.place else {
+        let buffer = flow.buffer();
+        let Some(socket) = &mut flow.socket else {
             return Poll::Ready(Ok(0));
         };
         if out.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let shard = &mut self.units[place.shard].shard;
-        match shard.read(place.handle, out) {
+        match socket.read(out) {
             Read::Bytes(n) => {
                 flow.unreported += n;
-                if flow.unreported >= flow.buffer() / 4 {
-                    shard.touch();
+                if flow.unreported >= buffer / 4 {
+                    self.schedule.touch(id, &mut flow.appointment);
                 }
                 Poll::Ready(Ok(n))
             }
             Read::Finished => Poll::Ready(Ok(0)),
             Read::Nothing | Read::NotOpen => {
-                shard.on_readable(place.handle, cx.waker());
+                socket.on_readable(cx.waker());
                 Poll::Pending
             }
         }
@@ -53,10 +53,10 @@ impl Netstack {
     /// Waits for the end of the three-way handshake.
     pub(crate) fn poll_connected(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<Result<(), ConnError>> {
         let flow = self.flows.get_mut(id).ok_or(ConnError::Closed)?;
-        match (flow.error, flow.place) {
+        match (flow.error, &mut flow.socket) {
             (Some(error), _) => Poll::Ready(Err(error)),
-            (None, Some(place)) if !flow.open => {
-                self.units[place.shard].shard.on_writable(place.handle, cx.waker());
+            (None, Some(socket)) if !flow.open => {
+                socket.on_writable(cx.waker());
                 Poll::Pending
             }
             _ => Poll::Ready(Ok(())),
@@ -86,17 +86,19 @@ impl Netstack {
         if let Some(error) = flow.error {
             return Poll::Ready(Err(error));
         }
-        let (false, Some(place)) = (flow.shut, flow.place) else {
+        let (false, Some(socket)) = (flow.shut, &mut flow.socket) else {
             return Poll::Ready(Err(ConnError::Closed));
         };
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let shard = &mut self.units[place.shard].shard;
-        match shard.write(place.handle, data) {
-            Some(n) if n > 0 => Poll::Ready(Ok(n)),
+        match socket.write(data) {
+            Some(n) if n > 0 => {
+                self.schedule.touch(id, &mut flow.appointment);
+                Poll::Ready(Ok(n))
+            }
             _ => {
-                shard.on_writable(place.handle, cx.waker());
+                socket.on_writable(cx.waker());
                 Poll::Pending
             }
         }
@@ -108,11 +110,12 @@ impl Netstack {
         if let Some(error) = flow.error {
             return Err(error);
         }
-        if let Some(place) = flow.place
+        if let Some(socket) = &mut flow.socket
             && !flow.shut
         {
             flow.shut = true;
-            self.units[place.shard].shard.close(place.handle);
+            socket.close();
+            self.schedule.touch(id, &mut flow.appointment);
         }
         Ok(())
     }
@@ -120,10 +123,11 @@ impl Netstack {
     /// Resets the connection. The id stays valid until [`release`](Self::release).
     pub(crate) fn abort(&mut self, id: ConnId, error: ConnError) {
         if let Some(flow) = self.flows.get_mut(id)
-            && let Some(place) = flow.place
+            && let Some(socket) = &mut flow.socket
         {
             flow.error.get_or_insert(error);
-            self.units[place.shard].shard.abort(place.handle);
+            socket.abort();
+            self.schedule.touch(id, &mut flow.appointment);
         }
     }
 
@@ -134,17 +138,17 @@ impl Netstack {
             return;
         };
         flow.released = true;
-        let Some(place) = flow.place else {
+        let Some(socket) = &mut flow.socket else {
             self.flows.remove(id);
             return;
         };
-        let shard = &mut self.units[place.shard].shard;
-        if flow.open && flow.error.is_none() && shard.receive_queue(place.handle) == 0 {
+        if flow.open && flow.error.is_none() && socket.receive_queue() == 0 {
             flow.shut = true;
-            shard.close(place.handle);
+            socket.close();
         } else {
             flow.error.get_or_insert(ConnError::Closed);
-            shard.abort(place.handle);
+            socket.abort();
         }
+        self.schedule.touch(id, &mut flow.appointment);
     }
 }

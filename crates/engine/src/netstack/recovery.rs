@@ -176,20 +176,21 @@ impl Recovery {
         self.repeated = Some(Repeat { acknowledged, at: now });
     }
 
-    /// Notes after an egress pass how much of ours is unacknowledged; returns when to look again.
-    pub(super) fn handle_egress(&mut self, now: Instant, unacknowledged: usize) -> Option<Instant> {
+    /// Notes after an egress pass how much of ours is unacknowledged.
+    pub(super) fn handle_egress(&mut self, now: Instant, unacknowledged: usize) {
         if unacknowledged == 0 {
             (self.stalled, self.measured, self.hole) = (None, None, None);
-            return None;
+            return;
         }
         if self.stalled.is_none() {
             self.stalled = Some(now);
             self.measured = Some(now);
         }
         self.several = unacknowledged >= SEVERAL_SEGMENTS;
-        self.poll_timeout()
     }
 
+    /// When to look again.
+    #[inline]
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let hole = self
             .hole

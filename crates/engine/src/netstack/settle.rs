@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnError, ConnId, Netstack, flow::Origin, shard::State};
+use super::{ConnError, ConnId, Netstack, flow::Origin, socket::State};
 
 /// How long a connection may linger after the application has let go of it.
 const ORPHAN: Duration = Duration::from_secs(60);
@@ -15,12 +15,11 @@ impl Netstack {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        let Some(place) = flow.place else {
+        let Some(socket) = &mut flow.socket else {
             return;
         };
-        let shard = &mut self.units[place.shard].shard;
-        let unread = shard.receive_queue(place.handle);
-        match shard.state(place.handle) {
+        let unread = socket.receive_queue();
+        match socket.state() {
             // A reset of a half-open connection puts smoltcp's socket back to where it came from.
             State::Listen => self.vacate(id, Some(ConnError::Reset)),
             State::SynSent | State::SynReceived => {}
@@ -29,7 +28,7 @@ impl Netstack {
                 self.vacate(id, None);
                 self.time_wait.insert(now, key);
             }
-            State::Closed if !shard.has_remote(place.handle) => {
+            State::Closed if !socket.has_remote() => {
                 let error = match (flow.open, flow.origin) {
                     // LAST-ACK is the only way to close without an error that does not end in TIME-WAIT.
                     _ if flow.shut && flow.finished => None,
@@ -45,9 +44,9 @@ impl Netstack {
                     state,
                     State::CloseWait | State::LastAck | State::Closing | State::TimeWait
                 );
-                let unacknowledged = shard.send_queue(place.handle);
+                let unacknowledged = socket.send_queue();
                 flow.waiting_since = (unacknowledged > 0).then_some(flow.waiting_since.unwrap_or(now));
-                let probe = flow.recovery.handle_egress(now, unacknowledged);
+                flow.recovery.handle_egress(now, unacknowledged);
                 let unheard = flow
                     .waiting_since
                     .is_some_and(|at| now.saturating_duration_since(at) >= UNHEARD);
@@ -57,9 +56,6 @@ impl Netstack {
                     self.abort(id, ConnError::Closed);
                 } else {
                     self.settle_open(now, id);
-                }
-                if let Some(probe) = probe {
-                    self.note_deadline(probe);
                 }
             }
         }
@@ -81,7 +77,6 @@ impl Netstack {
             }
         } else if flow.released && flow.deadline.is_none() {
             flow.deadline = Some(now + ORPHAN);
-            self.note_deadline(now + ORPHAN);
         }
     }
 
@@ -90,7 +85,7 @@ impl Netstack {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        let Some(place) = flow.place.take() else {
+        let Some(socket) = flow.socket.take() else {
             return;
         };
         let reservation = flow.reservation.take();
@@ -99,13 +94,10 @@ impl Netstack {
         let unseen = flow.origin == Origin::Peer && !flow.open;
         let (key, forget) = (flow.key, flow.released || unseen);
         self.half_open -= usize::from(unseen);
-        let unit = &mut self.units[place.shard];
-        let idle = unit.shard.remove(place.handle);
         if let Some(reservation) = reservation {
             self.held -= reservation.bytes();
-            self.spares.keep(idle, reservation);
+            self.spares.keep(socket, reservation);
         }
-        unit.members.retain(|member| *member != id);
         self.flows.detach(id, &key);
         if forget {
             self.flows.remove(id);
