@@ -93,7 +93,11 @@ impl<'a> Curl<'a> {
             .rsplit_once(MARK)
             .ok_or_else(|| Error::unexpected("curl's output", &*text))?;
         let (status, seconds) = figures.split_once(' ').unwrap_or_default();
-        let (headers, body) = message.split_once("\r\n\r\n").unwrap_or(("", message));
+        let (mut headers, mut body) = message.split_once("\r\n\r\n").unwrap_or(("", message));
+        // An interim answer (100 Continue) comes with headers of its own.
+        while headers.starts_with("HTTP/1.1 1") && body.starts_with("HTTP/") {
+            (headers, body) = body.split_once("\r\n\r\n").unwrap_or((body, ""));
+        }
         Ok(Response {
             status: status.parse().unwrap_or_default(),
             headers: headers.to_owned(),

@@ -20,7 +20,8 @@ mod process;
 mod reaper;
 mod server;
 mod session;
-mod tsnet;
+mod stream;
+
 mod wait;
 
 pub use client::{Client, PingKind, Pong};
@@ -33,5 +34,5 @@ pub use pki::Authority;
 pub use process::{Process, Usage};
 pub use server::{Server, ServerOptions};
 pub use session::Session;
-pub use tsnet::TsnetStream;
+pub use stream::{StreamKind, StreamServer};
 pub use wait::{until, wait_for};

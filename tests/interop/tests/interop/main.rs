@@ -13,6 +13,7 @@
 mod common;
 mod discovery;
 mod lab;
+mod node;
 mod outage;
 mod paths;
 mod restart;
