@@ -8,6 +8,7 @@
 mod engine;
 pub mod mutate;
 mod oauth;
+mod peer;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All readers.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     wire::PACKET,
     wire::DISCO,
     wire::STUN,
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 14] = [
     engine::MAP_MESSAGES,
     engine::FILTER_RULES,
     engine::WIREGUARD,
+    peer::PEER,
     oauth::REGISTRATION,
 ];
 
