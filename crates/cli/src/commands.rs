@@ -1,6 +1,8 @@
 //! One file per subcommand.
 
 pub(crate) mod ca;
+pub(crate) mod issuer;
+mod offline;
 pub(crate) mod serve;
 pub(crate) mod status;
 

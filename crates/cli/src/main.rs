@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         Task::Serve(flags) => commands::serve::run(flags.0, started),
         Task::Status(args) => at_state_dir(&args.location, async |dir| commands::status::run(&args, dir).await),
         Task::Ca(location) => at_state_dir(&location, async |dir| commands::ca::run(dir).await),
-        Task::Issuer(IssuerTask::Change(args)) => at_state_dir(&args.location, async |_| Exit::Failed),
+        Task::Issuer(IssuerTask::Change(args)) => {
+            at_state_dir(&args.location, async |dir| commands::issuer::change(&args, dir).await)
+        }
     };
     exit.into()
 }

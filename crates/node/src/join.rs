@@ -259,6 +259,7 @@ impl Joining<'_> {
             ControlEvent::Offline { reason, retry_in } => {
                 info!(event = "control_retry", %reason, ?retry_in, "control cannot be reached yet");
                 self.trouble = Some(reason.clone());
+                (self.on_state)(&NodeState::Offline(reason.clone()));
             }
             _ => {}
         }

@@ -35,7 +35,7 @@ mod udp_socket;
 pub use tailnet_engine::peer::{ConnError, ConnectError, PingKind, SendError};
 pub use tailnet_wire::{
     control::{NodeId, UserId},
-    key::NodePublic,
+    key::{MachinePublic, NodePublic},
 };
 
 pub use self::{

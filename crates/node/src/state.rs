@@ -172,6 +172,22 @@ impl State {
         })
     }
 
+    /// Opens the folder of a node that ran there before, whichever its control server; `None` when none did.
+    pub fn open_existing(dir: &Path) -> Result<Option<Self>, StateError> {
+        if !dir.join(FILE).exists() {
+            return Ok(None);
+        }
+        let lock = lock(dir)?;
+        let opened = |contents| Self {
+            shared: Arc::new(Shared {
+                dir: dir.into(),
+                contents: Mutex::new(contents),
+                _lock: lock,
+            }),
+        };
+        Ok(read(dir)?.map(opened))
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.shared.dir

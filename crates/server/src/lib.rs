@@ -37,5 +37,5 @@ pub use self::{
     issuer::Issuer,
     peer::{Inbound, Peer, Withdrawn},
     server::{ServeError, Server, StartError},
-    tls::TlsError,
+    tls::{TlsError, stored_root_pem},
 };

@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::internal_ca::has_root;
+pub use self::internal_ca::stored_root_pem;
 use self::{files::Files, internal_ca::InternalCa};
 use crate::{clock::Clock, config::TlsMode, issuer::Issuer};
 

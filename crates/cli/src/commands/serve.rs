@@ -21,6 +21,7 @@ use std::{
 
 use tailnet_node::NodeState;
 
+pub(crate) use self::running::store_options;
 use self::{
     board::Board,
     error::ServeError,

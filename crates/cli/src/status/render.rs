@@ -66,17 +66,20 @@ fn head(out: &mut String, report: &StatusReport, paint: Paint) -> std::fmt::Resu
         true => paint.with(GREEN, "connected"),
         false => paint.with(RED, "not connected"),
     };
-    let age = report
-        .control
-        .netmap_age_ms
-        .map(|age| format!(", netmap {} old", span(age)))
-        .unwrap_or_default();
+    let age = report.control.netmap_age_ms.map(netmap_age).unwrap_or_default();
     row(
         out,
         paint,
         "control",
         &format!("{}, {connected}{age}", report.control.url),
     )
+}
+
+fn netmap_age(age: u64) -> String {
+    match age {
+        0 => ", netmap current".to_owned(),
+        age => format!(", netmap {} old", span(age)),
+    }
 }
 
 fn row(out: &mut String, paint: Paint, name: &str, value: &str) -> std::fmt::Result {

@@ -61,6 +61,14 @@ pub(crate) async fn has_root(store: &Store) -> Result<bool, StoreError> {
     Ok(store.reads().get::<Root>(ID).await?.is_some())
 }
 
+/// The stored internal root as PEM, for when the server is not running; `None` when it never made one.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be read.
+pub async fn stored_root_pem(store: &Store) -> Result<Option<String>, StoreError> {
+    Ok(store.reads().get::<Root>(ID).await?.map(|root| root.certificate_pem))
+}
+
 fn failed(error: impl ToString) -> TlsError {
     TlsError::InternalCa(error.to_string())
 }

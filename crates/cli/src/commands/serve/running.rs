@@ -1,11 +1,11 @@
 //! The parts of a running server, how they come up on one another, and how they go down.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_oauth::register::Mode;
 use countersign_server::{Clock, Issuer, Limits, Server, ServerConfig, TlsMode, issuer};
 use countersign_store::{OpenOptions, Store};
-use tailnet_node::{AuthKey, Node, NodeConfig, NodeState};
+use tailnet_node::{AuthKey, MachinePublic, Node, NodeConfig, NodeState};
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -118,15 +118,20 @@ fn node_config(settings: &Settings) -> NodeConfig {
 async fn open_store(settings: &Settings, node: &Node) -> Result<Store, ServeError> {
     let mut entropy = [0; 16];
     getrandom::fill(&mut entropy)?;
-    let options = OpenOptions {
-        folder: settings.state_dir.join(STORE),
-        node: node.machine_key().to_string(),
-        cache_bytes: STORE_CACHE,
-        entropy,
-    };
+    let options = store_options(&settings.state_dir, node.machine_key(), entropy);
     match tokio::task::spawn_blocking(move || Store::open(&options)).await {
         Ok(opened) => Ok(opened?),
         Err(_) => Err(ServeError::Panicked("opening the store")),
+    }
+}
+
+/// Where the store of the node with this machine key is. `entropy` names a store that is made new.
+pub(crate) fn store_options(state_dir: &Path, machine_key: MachinePublic, entropy: [u8; 16]) -> OpenOptions {
+    OpenOptions {
+        folder: state_dir.join(STORE),
+        node: machine_key.to_string(),
+        cache_bytes: STORE_CACHE,
+        entropy,
     }
 }
 
