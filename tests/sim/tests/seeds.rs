@@ -1,4 +1,5 @@
-//! A thousand runs. `SIM_SEED=N` replays one, `SIM_TRACE=1` prints all that happens in it.
+//! A thousand runs. `SIM_SEED=N` replays one, `SIM_TRACE=1` prints all that happens in it. `SIM_SEEDS=N` makes more or
+//! fewer, `SIM_FIRST=N` others.
 
 use std::{
     env,
@@ -29,7 +30,7 @@ fn a_thousand_seeds_hold_the_invariants() {
     }
     let seeds = setting("SIM_SEEDS").unwrap_or(1000);
     let started = Instant::now();
-    let outcomes = run_all(seeds);
+    let outcomes = run_all(setting("SIM_FIRST").unwrap_or(1), seeds);
     let sum = |what: fn(&Outcome) -> u64| outcomes.iter().map(|(_, outcome)| what(outcome)).sum::<u64>();
     let failed: Vec<_> = outcomes
         .iter()
@@ -61,14 +62,14 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-/// Runs seeds 1 to `count` on all processors.
-fn run_all(count: u64) -> Vec<(u64, Outcome)> {
-    let next = AtomicU64::new(1);
+/// Runs `count` seeds from `first` on, on all processors.
+fn run_all(first: u64, count: u64) -> Vec<(u64, Outcome)> {
+    let next = AtomicU64::new(first);
     let work = || {
         let mut outcomes = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > count {
+            if seed >= first + count {
                 return outcomes;
             }
             outcomes.push((seed, survive(seed)));
