@@ -1,8 +1,12 @@
 //! The task that owns the node: it puts netmaps in force, tells control about us, and ends everything.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tailnet_engine::netmap::Change;
+use tailnet_wire::key::NodePublic;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -13,6 +17,9 @@ use crate::{
     shared::Shared,
     state::State,
 };
+
+/// A peer whose session is younger than this was active in the last minutes: after a restart it is greeted.
+const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
 /// Where the node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +66,7 @@ impl Supervisor {
     /// Runs until the node stops or control rules it out.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 // First, because the other tasks end by it too.
@@ -73,7 +80,10 @@ impl Supervisor {
                     if changed.is_err() { self.stopped("the netcheck task has ended".to_owned()); break }
                     self.handle_findings();
                 }
-                _ = second.tick() => shared.limiter.handle_timeout(),
+                _ = second.tick() => {
+                    shared.limiter.handle_timeout();
+                    self.remember_new_peers();
+                }
             }
         }
         self.remember_active_peers();
@@ -141,15 +151,35 @@ impl Supervisor {
 
     /// So that the next start can greet them at once.
     fn remember_active_peers(&self) {
-        let active = self.shared.peers.all();
-        let now = clock::now();
-        let active = active
-            .iter()
-            .filter(|peer| peer.engine().session_age(now).is_some())
-            .map(|peer| peer.key());
-        if let Err(error) = self.state.set_active_peers(active) {
+        if let Err(error) = self.state.set_active_peers(self.active_peers()) {
             warn!(event = "state", %error, "active peers are not remembered");
         }
+    }
+
+    /// The same while the node runs, for the case that it is killed: only new ones are written down, so that the file
+    /// changes seldom, and those of the last start are kept until they have had the time to come back.
+    fn remember_new_peers(&self) {
+        let known = self.state.active_peers();
+        let mut peers = self.active_peers();
+        if peers.iter().all(|key| known.contains(key)) {
+            return;
+        }
+        peers.extend(known.into_iter().filter(|key| !peers.contains(key)).collect::<Vec<_>>());
+        if let Err(error) = self.state.set_active_peers(peers) {
+            warn!(event = "state", %error, "active peers are not remembered");
+        }
+    }
+
+    /// The peers with a session that is in use, most recent first.
+    fn active_peers(&self) -> Vec<NodePublic> {
+        let now = clock::now();
+        let peers = self.shared.peers.all();
+        let sessions = peers
+            .iter()
+            .filter_map(|peer| Some((peer.engine().session_age(now)?, peer.key())));
+        let mut active: Vec<_> = sessions.filter(|(age, _)| *age <= ACTIVE).collect();
+        active.sort();
+        active.into_iter().map(|(_, key)| key).collect()
     }
 }
 
