@@ -301,7 +301,10 @@ impl Node {
                 continue;
             };
             match flow.probe(&mut slot.peer) {
-                Ok(0) if matches!(flow.end, Some(End::Error(_))) => {}
+                Ok(0) if matches!(flow.end, Some(End::Error(_))) => {
+                    flow.ended = now;
+                    slot.peer.release(flow.conn);
+                }
                 Ok(delivered) => {
                     self.faults
                         .push(format!("{delivered} bytes after access was withdrawn: {flow:?}"));
@@ -490,6 +493,12 @@ impl Node {
         let v6 = self.rng.random_ratio(1, 3);
         let pick = |ips: &[IpAddr]| ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
         Some((pick(&self.identity.addresses)?, pick(&peer.addresses)?))
+    }
+
+    /// Bytes that connections hold, and how many connections there are.
+    pub fn held(&self) -> (usize, usize) {
+        let connections = self.slots.values().map(|slot| slot.peer.connections());
+        (self.memory.used(), connections.sum())
     }
 
     /// The way that packets to a peer take now.

@@ -38,6 +38,8 @@ const RECOVERY: Duration = Duration::from_secs(40);
 const PROBE: Duration = Duration::from_secs(5);
 /// How long applications wait before they give up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long at rest a node holds no connection and no memory for one.
+const REST: Duration = Duration::from_secs(300);
 /// The most connections that a host has under way.
 const MOST_FLOWS: usize = 4;
 
@@ -117,6 +119,19 @@ fn judge(world: &mut Simulation) {
         .find(|flow| flow.end.is_none());
     if let Some(flow) = hung.map(|flow| format!("a connection hangs for ever: {flow:?}")) {
         world.faults.push(flow);
+        return;
+    }
+    world.end_attacks();
+    // And nothing may be kept of what is over.
+    world.advance(end + REST);
+    for node in &world.nodes {
+        let held = node.held();
+        if held != (0, 0) {
+            world.faults.push(format!(
+                "after {REST:?} of rest host {} still holds {held:?}",
+                node.host
+            ));
+        }
     }
 }
 

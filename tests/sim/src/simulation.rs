@@ -364,6 +364,11 @@ impl Simulation {
         self.network.sent()
     }
 
+    /// The intruder tires.
+    pub fn end_attacks(&mut self) {
+        self.next_attack = Time::MAX;
+    }
+
     /// Lets strangers, under keys that nobody knows, begin `count` handshakes with a host at once.
     pub fn flood(&mut self, host: HostId, count: usize) {
         let target = self.target(host);
