@@ -17,6 +17,8 @@ use crate::{
 pub struct Caller {
     /// The stable node id that control assigned.
     pub node_id: String,
+    /// The number that control gave the node; tsidp calls it `nid`.
+    pub node_number: i64,
     /// The node's MagicDNS name, without a trailing dot.
     pub node_name: String,
     /// The node key in text form.
@@ -95,6 +97,14 @@ impl Caller {
         match &self.who {
             Who::User { login, .. } => login.clone(),
             Who::Tagged(tags) => tags.join(","),
+        }
+    }
+
+    /// The names by which the `users` of a policy rule may mean this caller: the login name, or each tag.
+    pub fn names(&self) -> Vec<String> {
+        match &self.who {
+            Who::User { login, .. } => vec![login.clone()],
+            Who::Tagged(tags) => tags.clone(),
         }
     }
 

@@ -12,6 +12,28 @@ pub enum ErrorCode {
     InvalidRedirectUri,
     /// RFC 7591 3.2.2: a field of the client metadata has a value that is refused.
     InvalidClientMetadata,
+    /// RFC 6749 5.2: the client did not authenticate as it is registered to.
+    InvalidClient,
+    /// RFC 6749 5.2: the code or refresh token is wrong, spent, expired, revoked or another's.
+    InvalidGrant,
+    /// RFC 6749 5.2: the client is not registered for this.
+    UnauthorizedClient,
+    /// RFC 6749 5.2.
+    UnsupportedGrantType,
+    /// RFC 6749 4.1.2.1.
+    UnsupportedResponseType,
+    /// RFC 6749 5.2: more scope than was granted.
+    InvalidScope,
+    /// RFC 8707 2: a resource that is malformed or not allowed.
+    InvalidTarget,
+    /// OpenID Connect Core 3.1.2.6: the request forbids the page that is needed.
+    InteractionRequired,
+    /// OpenID Connect Core 6.1: request objects are not supported.
+    RequestNotSupported,
+    /// OpenID Connect Core 6.2.
+    RequestUriNotSupported,
+    /// RFC 6750 3.1: the access token is not good here.
+    InvalidToken,
     /// RFC 6749 4.1.2.1: policy or a person said no.
     AccessDenied,
     /// RFC 6749 4.1.2.1: overloaded, or the facts needed to decide are too old.
@@ -27,6 +49,17 @@ impl ErrorCode {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidRedirectUri => "invalid_redirect_uri",
             Self::InvalidClientMetadata => "invalid_client_metadata",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::InteractionRequired => "interaction_required",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::InvalidToken => "invalid_token",
             Self::AccessDenied => "access_denied",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",

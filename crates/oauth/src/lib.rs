@@ -10,15 +10,26 @@
 //! grant was given to; [`client::Client`] is the OAuth client. None of them defaults to another.
 
 pub mod audit;
+pub mod authorize;
+pub mod bearer;
 pub mod caller;
+pub mod claims;
 pub mod client;
+pub mod client_auth;
+pub mod consent;
 pub mod error;
+pub mod grant;
 pub mod metadata;
+pub mod params;
+pub mod pkce;
 pub mod policy;
 pub mod redirect;
 pub mod register;
+pub mod resource;
 pub mod secret;
+pub mod subject;
 pub mod text;
+pub mod token;
 
 #[cfg(test)]
 mod tests_support;

@@ -10,6 +10,8 @@
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use crate::{claims, client::ClientId, resource::Resource};
+
 /// The name of the application capability, as grants write it.
 pub const CAPABILITY: &str = "tailscale.com/cap/tsidp";
 
@@ -68,6 +70,9 @@ pub enum Problem {
     /// A key inside `countersign` that means nothing.
     #[error("`countersign.{0}` is not a key this server knows")]
     UnknownKey(String),
+    /// An extra claim with a name that only this server may give a value.
+    #[error("`extraClaims.{0}` is a claim of this server's own and cannot be set")]
+    ProtectedClaim(String),
     /// A value of the wrong type.
     #[error("`{key}` must be {expected}")]
     Type {
@@ -114,8 +119,8 @@ impl Policy {
     ///
     /// # Errors
     /// [`Denied`] with the rule that decided.
-    pub fn may_register(&self, user: &str, now: OffsetDateTime) -> Result<(), Denied> {
-        self.not_denied_outright(user, now)?;
+    pub fn may_register(&self, names: &[String], now: OffsetDateTime) -> Result<(), Denied> {
+        self.not_denied_outright(names, now)?;
         let allowed = self.rules.iter().any(|rule| rule.allow_dcr);
         allowed.then_some(()).ok_or(Denied::NoRule)
     }
@@ -124,35 +129,173 @@ impl Policy {
     ///
     /// # Errors
     /// [`Denied`] with the rule that decided.
-    pub fn may_administer(&self, user: &str, now: OffsetDateTime) -> Result<(), Denied> {
-        self.not_denied_outright(user, now)?;
+    pub fn may_administer(&self, names: &[String], now: OffsetDateTime) -> Result<(), Denied> {
+        self.not_denied_outright(names, now)?;
         let allowed = self.rules.iter().any(|rule| rule.allow_admin_ui);
         allowed.then_some(()).ok_or(Denied::NoRule)
     }
 
-    /// Whether the policy can be read and no rule denies `user` without naming a resource, client or scope.
+    /// Whether the policy can be read and no rule denies these names without naming a resource, client or scope.
     ///
     /// # Errors
     /// [`Denied`] with the rule that decided.
-    pub fn not_denied_outright(&self, user: &str, now: OffsetDateTime) -> Result<(), Denied> {
+    pub fn not_denied_outright(&self, names: &[String], now: OffsetDateTime) -> Result<(), Denied> {
         if let Some(error) = self.errors.first() {
             return Err(Denied::Broken(error.clone()));
         }
         let denying = self.rules.iter().position(|rule| {
             rule.ours.as_ref().is_some_and(|ours| {
-                ours.denies(user, now) && ours.resources.is_empty() && ours.clients.is_empty() && ours.scopes.is_empty()
+                ours.denies(names, now)
+                    && ours.resources.is_empty()
+                    && ours.clients.is_empty()
+                    && ours.scopes.is_empty()
             })
         });
         denying.map_or(Ok(()), |index| Err(Denied::Rule(index + 1)))
     }
+
+    /// Whether the policy publishes the clients that its node registered, to users other than their owner.
+    pub fn publishes_clients(&self, now: OffsetDateTime) -> bool {
+        self.errors.is_empty()
+            && self.rules.iter().any(|rule| {
+                let ours = rule.ours.as_ref();
+                ours.is_some_and(|ours| ours.publish_clients && !ours.deny && ours.is_in_force(now))
+            })
+    }
+
+    /// Which of the scopes asked for the policy allows for a resource. Denials win over every rule that allows.
+    ///
+    /// # Errors
+    /// [`Denied`] when the resource may not be had at all.
+    pub fn scopes_for(&self, ask: &Ask<'_>, now: OffsetDateTime) -> Result<Vec<String>, Denied> {
+        self.not_denied_outright(ask.names, now)?;
+        let mut withheld: Vec<&str> = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Some(ours) = rule
+                .ours
+                .as_ref()
+                .filter(|ours| ours.denies(ask.names, now) && ours.denies_this(ask))
+            else {
+                continue;
+            };
+            if ours.scopes.is_empty() {
+                return Err(Denied::Rule(index + 1));
+            }
+            withheld.extend(ours.scopes.iter().map(String::as_str));
+        }
+        let mut allowed_by = self.rules.iter().filter_map(|rule| rule.allows(ask, now)).peekable();
+        if !ask.open_network && allowed_by.peek().is_none() {
+            return Err(Denied::NoRule);
+        }
+        let allowed: Vec<Reach<'_>> = allowed_by.collect();
+        let all = ask.open_network || allowed.iter().any(|reach| matches!(reach, Reach::All));
+        let may = |scope: &&String| {
+            let named = allowed.iter().any(|reach| match reach {
+                Reach::All => true,
+                Reach::Only(scopes) => scopes.contains(scope),
+            });
+            (all || named) && !withheld.contains(&scope.as_str())
+        };
+        Ok(ask.scopes.iter().filter(may).cloned().collect())
+    }
+
+    /// The claims that the policy adds: for the id_token all, for userinfo those of rules that say so.
+    pub fn extra_claims(&self, for_userinfo: bool) -> Map<String, Value> {
+        let mut merged = Map::new();
+        for rule in self
+            .rules
+            .iter()
+            .filter(|rule| !for_userinfo || rule.include_in_user_info)
+        {
+            for (name, value) in &rule.extra_claims {
+                merge_claim(&mut merged, name, value);
+            }
+        }
+        merged
+    }
+}
+
+/// What is asked of a policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The names of the subject: login name, or tags.
+    pub names: &'a [String],
+    /// The client that asks.
+    pub client: &'a ClientId,
+    /// What it asks for.
+    pub resource: &'a Resource,
+    /// The scopes it asks for.
+    pub scopes: &'a [String],
+    /// Whether reaching this server stands for `users ["*"], resources ["*"]`: `registration = "network"`.
+    pub open_network: bool,
+}
+
+/// How far a rule that allows reaches.
+enum Reach<'a> {
+    All,
+    Only(&'a [String]),
+}
+
+impl Rule {
+    /// Whether this rule allows what is asked, by tsidp's keys or by ours.
+    fn allows(&self, ask: &Ask<'_>, now: OffsetDateTime) -> Option<Reach<'_>> {
+        // tsidp: exact names and exact resources only, and tags are nobody's login name.
+        let plain_user = self
+            .users
+            .iter()
+            .any(|user| user == "*" || (!user.starts_with("tag:") && ask.names.contains(user)));
+        if plain_user
+            && self
+                .resources
+                .iter()
+                .any(|resource| resource == "*" || ask.resource.is(resource))
+        {
+            return Some(Reach::All);
+        }
+        let ours = self.ours.as_ref().filter(|ours| !ours.deny && ours.is_in_force(now))?;
+        let allowed = ours.users.iter().any(|user| user == "*" || ask.names.contains(user))
+            && ours.resources.iter().any(|pattern| ask.resource.is_covered_by(pattern))
+            && (ours.clients.is_empty() || ours.clients.iter().any(|client| client == ask.client.as_str()));
+        allowed.then_some(if ours.scopes.is_empty() {
+            Reach::All
+        } else {
+            Reach::Only(&ours.scopes)
+        })
+    }
 }
 
 impl Nested {
-    /// Whether this rule denies `user` something. A denial that names no users denies everybody it was granted to.
-    fn denies(&self, user: &str, now: OffsetDateTime) -> bool {
-        self.deny
-            && self.expires.is_none_or(|end| now < end)
-            && (self.users.is_empty() || self.users.iter().any(|entry| entry == "*" || entry == user))
+    fn is_in_force(&self, now: OffsetDateTime) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+
+    /// Whether this rule denies these names something. A denial that names no users denies everybody it was granted to.
+    fn denies(&self, names: &[String], now: OffsetDateTime) -> bool {
+        let named = self.users.is_empty() || self.users.iter().any(|user| user == "*" || names.contains(user));
+        self.deny && self.is_in_force(now) && named
+    }
+
+    /// Whether a denial concerns this resource and client; one that names none concerns all.
+    fn denies_this(&self, ask: &Ask<'_>) -> bool {
+        (self.resources.is_empty() || self.resources.iter().any(|pattern| ask.resource.is_covered_by(pattern)))
+            && (self.clients.is_empty() || self.clients.iter().any(|client| client == ask.client.as_str()))
+    }
+}
+
+/// As tsidp merges: the first scalar stays, arrays are united without repetitions; unlike there, types are kept.
+fn merge_claim(merged: &mut Map<String, Value>, name: &str, value: &Value) {
+    match (merged.get_mut(name), value) {
+        (None, value) => {
+            merged.insert(name.to_owned(), value.clone());
+        }
+        (Some(Value::Array(all)), Value::Array(more)) => {
+            for item in more {
+                if !all.contains(item) {
+                    all.push(item.clone());
+                }
+            }
+        }
+        (Some(_), _) => {}
     }
 }
 
@@ -172,7 +315,7 @@ fn parse_rule(text: &str) -> Result<Rule, Problem> {
             "users" => rule.users = strings(&key, value)?,
             "resources" => rule.resources = strings(&key, value)?,
             "includeinuserinfo" => rule.include_in_user_info = boolean(&key, &value)?,
-            "extraclaims" => rule.extra_claims = object(&key, value)?,
+            "extraclaims" => rule.extra_claims = extra_claims(object(&key, value)?)?,
             "countersign" => rule.ours = Some(parse_nested(object(&key, value)?)?),
             "deny" | "expires" | "clients" | "scopes" | "publish_clients" => return Err(Problem::Misplaced(key)),
             // A key of a later tsidp: ignored here as it is there.
@@ -197,6 +340,13 @@ fn parse_nested(fields: Map<String, Value>) -> Result<Nested, Problem> {
         }
     }
     Ok(nested)
+}
+
+fn extra_claims(claims: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+    match claims.keys().find(|name| claims::PROTECTED.contains(&name.as_str())) {
+        Some(name) => Err(Problem::ProtectedClaim(name.clone())),
+        None => Ok(claims),
+    }
 }
 
 fn wrong_type(key: &str, expected: &'static str) -> Problem {

@@ -105,9 +105,10 @@ pub fn admit(caller: &Caller, rules: &Rules, now: OffsetDateTime) -> Result<(), 
     }
     caller.vouched(&rules.identity)?;
     let user = caller.user_label();
+    let names = caller.names();
     let verdict = match rules.mode {
-        Mode::Capability => caller.policy.may_register(&user, now),
-        Mode::Network | Mode::Off => caller.policy.not_denied_outright(&user, now),
+        Mode::Capability => caller.policy.may_register(&names, now),
+        Mode::Network | Mode::Off => caller.policy.not_denied_outright(&names, now),
     };
     match verdict {
         Ok(()) => Ok(()),

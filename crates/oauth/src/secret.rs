@@ -50,6 +50,11 @@ impl SecretHash {
         Self(Sha256::digest(presented.as_bytes()).into())
     }
 
+    /// The hash of a secret that is kept as bytes.
+    pub fn of_bytes(presented: &[u8]) -> Self {
+        Self(Sha256::digest(presented).into())
+    }
+
     /// Whether `presented` is the secret, in time that does not depend on where they differ.
     pub fn verify(&self, presented: &str) -> bool {
         self.0.ct_eq(&Self::of(presented).0).into()

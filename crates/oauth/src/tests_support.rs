@@ -3,11 +3,15 @@
 use core::time::Duration;
 
 use rand_core::RngCore;
+use time::OffsetDateTime;
 
 use crate::{
-    caller::{Caller, IdentityRules, Who},
+    authorize,
+    caller::{Caller, IdentityRules, Owner, Who},
+    client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, GrantType, Registrant},
     policy::Policy,
-    register,
+    redirect::RedirectUri,
+    register, token,
 };
 
 /// Random bytes that anybody can predict: 0, 1, 2, …
@@ -35,6 +39,7 @@ impl RngCore for Counting {
 pub(crate) fn alice() -> Caller {
     Caller {
         node_id: "nAlice".into(),
+        node_number: 11,
         node_name: "laptop.example.ts.net".into(),
         node_key: "nodekey:aa".into(),
         addresses: Vec::new(),
@@ -70,5 +75,59 @@ pub(crate) fn registration_rules() -> register::Rules {
             netmap_max_age: Duration::from_secs(86_400),
             routers_are_users: false,
         },
+    }
+}
+
+/// A public client of alice's, with a loopback redirect.
+pub(crate) fn public_client() -> Client {
+    Client {
+        id: ClientId::from_request("c1"),
+        secret: None,
+        auth_method: AuthMethod::None,
+        redirect_uris: vec![RedirectUri::parse("http://localhost/cb?x=1").unwrap()],
+        grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+        application_type: ApplicationType::Native,
+        scope: None,
+        descriptions: Descriptions::default(),
+        owner: Owner::User(1),
+        registrant: Registrant::of(&alice()),
+        issued_at: OffsetDateTime::UNIX_EPOCH,
+        unused_until: None,
+    }
+}
+
+/// A node of somebody else.
+pub(crate) fn bob() -> Caller {
+    Caller {
+        node_id: "nBob".into(),
+        who: Who::User {
+            id: 2,
+            login: "bob".into(),
+            display_name: "Bob".into(),
+            picture: String::new(),
+        },
+        ..alice()
+    }
+}
+
+/// alice, who may use every resource.
+pub(crate) fn alice_with(rules: &[&str]) -> Caller {
+    Caller {
+        policy: Policy::parse(rules.iter().copied()),
+        ..alice()
+    }
+}
+
+/// What a default installation says about tokens.
+pub(crate) fn token_rules() -> token::Rules {
+    token::Rules {
+        authorize: authorize::Rules {
+            issuer: "https://idp.example.ts.net".into(),
+            open_network: false,
+            identity: registration_rules().identity,
+        },
+        issuer_host: "idp.example.ts.net".into(),
+        grant_lifetime: time::Duration::days(30),
+        refresh_grace: time::Duration::minutes(10),
     }
 }

@@ -5,6 +5,10 @@ use super::*;
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 
+fn names(user: &str) -> Vec<String> {
+    vec![user.to_owned()]
+}
+
 fn one(text: &str) -> Policy {
     Policy::parse([text])
 }
@@ -15,17 +19,23 @@ fn problem(text: &str) -> Problem {
 
 #[test]
 fn registration_needs_a_rule_that_says_so() {
-    assert_eq!(Policy::default().may_register("alice", NOW), Err(Denied::NoRule));
     assert_eq!(
-        one(r#"{"users":["*"],"resources":["*"]}"#).may_register("alice", NOW),
+        Policy::default().may_register(&names("alice"), NOW),
         Err(Denied::NoRule)
     );
-    assert_eq!(one(r#"{"allow_dcr":true}"#).may_register("alice", NOW), Ok(()));
     assert_eq!(
-        one(r#"{"allow_dcr":true}"#).may_administer("alice", NOW),
+        one(r#"{"users":["*"],"resources":["*"]}"#).may_register(&names("alice"), NOW),
         Err(Denied::NoRule)
     );
-    assert_eq!(one(r#"{"allow_admin_ui":true}"#).may_administer("alice", NOW), Ok(()));
+    assert_eq!(one(r#"{"allow_dcr":true}"#).may_register(&names("alice"), NOW), Ok(()));
+    assert_eq!(
+        one(r#"{"allow_dcr":true}"#).may_administer(&names("alice"), NOW),
+        Err(Denied::NoRule)
+    );
+    assert_eq!(
+        one(r#"{"allow_admin_ui":true}"#).may_administer(&names("alice"), NOW),
+        Ok(())
+    );
 }
 
 #[test]
@@ -34,7 +44,7 @@ fn booleans_are_ored_over_rules_and_read_like_go_does() {
         r#"{"allow_dcr":false}"#,
         r#"{"Allow_DCR":true,"users":null,"later":{"x":1}}"#,
     ]);
-    assert_eq!(policy.may_register("alice", NOW), Ok(()));
+    assert_eq!(policy.may_register(&names("alice"), NOW), Ok(()));
 }
 
 #[test]
@@ -51,7 +61,10 @@ fn keys_of_ours_beside_tsidps_are_an_error_that_names_them_and_grants_nothing() 
         let error = policy.errors().first().unwrap();
         assert_eq!((error.number, &error.problem), (2, &Problem::Misplaced(key.to_owned())));
         assert!(error.to_string().contains(key), "{error}");
-        assert_eq!(policy.may_register("alice", NOW), Err(Denied::Broken(error.clone())));
+        assert_eq!(
+            policy.may_register(&names("alice"), NOW),
+            Err(Denied::Broken(error.clone()))
+        );
     }
 }
 
@@ -75,29 +88,32 @@ fn a_denial_wins_until_it_expires_and_only_for_whom_it_names() {
         r#"{"countersign":{"deny":true,"users":["bob"],"expires":"2026-12-01T00:00:00Z"}}"#,
     ];
     let policy = Policy::parse(rules);
-    assert_eq!(policy.may_register("bob", NOW), Err(Denied::Rule(2)));
-    assert_eq!(policy.may_register("alice", NOW), Ok(()));
-    assert_eq!(policy.may_register("bob", datetime!(2026-12-01 00:00 UTC)), Ok(()));
+    assert_eq!(policy.may_register(&names("bob"), NOW), Err(Denied::Rule(2)));
+    assert_eq!(policy.may_register(&names("alice"), NOW), Ok(()));
+    assert_eq!(
+        policy.may_register(&names("bob"), datetime!(2026-12-01 00:00 UTC)),
+        Ok(())
+    );
 }
 
 #[test]
 fn a_denial_of_one_resource_does_not_deny_registration() {
     let policy = Policy::parse([r#"{"allow_dcr":true,"countersign":{"deny":true,"resources":["https://a.example"]}}"#]);
-    assert_eq!(policy.may_register("alice", NOW), Ok(()));
+    assert_eq!(policy.may_register(&names("alice"), NOW), Ok(()));
     let everyone = Policy::parse([r#"{"allow_dcr":true,"countersign":{"deny":true}}"#]);
-    assert_eq!(everyone.may_register("alice", NOW), Err(Denied::Rule(1)));
+    assert_eq!(everyone.may_register(&names("alice"), NOW), Err(Denied::Rule(1)));
 }
 
 proptest! {
     #[test]
     fn parsing_is_total(text in "\\PC{0,80}", json in r#"\{"(allow_dcr|users|countersign|deny)":(true|null|1|\[\]|\["a"\]|\{"deny":true\})\}"#) {
         let policy = Policy::parse([text.as_str(), json.as_str()]);
-        let _ = policy.may_register("alice", NOW);
+        let _ = policy.may_register(&names("alice"), NOW);
     }
 
     #[test]
     fn our_keys_never_open_registration(nested in r#"\{"(deny|publish_clients)":(true|false)\}"#) {
         let rule = format!(r#"{{"countersign":{nested}}}"#);
-        prop_assert!(Policy::parse([rule.as_str()]).may_register("alice", NOW).is_err());
+        prop_assert!(Policy::parse([rule.as_str()]).may_register(&names("alice"), NOW).is_err());
     }
 }

@@ -1,0 +1,449 @@
+//! The authorization endpoint (RFC 6749 4.1.1, OAuth 2.1): from a request to the question that is put to the user.
+//!
+//! Nothing here gives anything away: the best outcome is a [`Ticket`] for the consent page. A request whose client or
+//! redirect URI is bad is answered with a page and never with a redirect.
+
+use rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+use url::form_urlencoded;
+
+use crate::{
+    caller::{Caller, IdentityRules},
+    client::{Client, ClientId, GrantType},
+    error::{ErrorCode, OAuthError},
+    metadata::SCOPES,
+    params::Params,
+    pkce::Challenge,
+    policy::{Ask, Denied},
+    resource::Resource,
+    secret::{Secret, SecretHash},
+};
+
+/// How long a consent page may be looked at.
+pub const TICKET_LIFETIME: Duration = Duration::minutes(10);
+
+const MAX_STATE: usize = 2048;
+const MAX_NONCE: usize = 512;
+const MAX_RESOURCES: usize = 8;
+const MAX_SCOPES: usize = 64;
+
+/// What the server's configuration says about authorizing.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The issuer, which every response names (RFC 9207).
+    pub issuer: String,
+    /// Whether whoever the packet filter admits may ask for any resource: `registration = "network"`.
+    pub open_network: bool,
+    /// Which identities are believed.
+    pub identity: IdentityRules,
+}
+
+/// A request that waits for the user's word, stored under the hash of the ticket in the page's form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Hash of the ticket.
+    pub hash: SecretHash,
+    /// Hash of the cookie that was set with the page.
+    pub cookie: SecretHash,
+    /// Stable id of the node that asked.
+    pub node_id: String,
+    /// What was asked.
+    pub request: Request,
+    /// When the page is too old.
+    #[serde(with = "time::serde::timestamp")]
+    pub expires_at: OffsetDateTime,
+}
+
+/// A valid authorization request, its scopes reduced to what may be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Which client asks.
+    pub client: ClientId,
+    /// Where the answer goes.
+    pub redirect_uri: String,
+    /// `state`, given back as it came.
+    pub state: Option<String>,
+    /// What it may be given.
+    pub scopes: Vec<String>,
+    /// For which servers.
+    pub resources: Vec<Resource>,
+    /// `nonce`.
+    pub nonce: Option<String>,
+    /// PKCE.
+    pub challenge: Challenge,
+}
+
+/// What comes of an authorization request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A page for the user: the client or its redirect URI cannot be trusted, or it is not his to use.
+    Page(PageError),
+    /// An error for the client, at its redirect URI.
+    Redirect(Answer),
+    /// The question for the user.
+    Ask(Box<Question>),
+}
+
+/// A question that is put to the user on a page of ours.
+#[derive(Debug)]
+pub struct Question {
+    /// What is stored.
+    pub ticket: Ticket,
+    /// Goes into the form.
+    pub ticket_secret: Secret,
+    /// Goes into the cookie.
+    pub cookie_secret: Secret,
+}
+
+/// Why the user sees a page instead of being sent back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// The request itself is broken before it names a client and redirect URI.
+    #[error("{}", .0.description())]
+    Request(OAuthError),
+    /// No such client.
+    #[error(
+        "the application is not registered here: it may have been forgotten because it was not used within 24 hours of being registered; let it register again"
+    )]
+    UnknownClient,
+    /// A redirect URI that is not registered for the client.
+    #[error("the application asked to send you to an address that it did not register")]
+    Redirect,
+    /// The client belongs to somebody else.
+    #[error(
+        "this application was registered by {user} on {node} and is not published: only {user} can use it, until an administrator or a publish_clients grant for that node publishes it"
+    )]
+    NotYours {
+        /// Whose client it is.
+        user: String,
+        /// Where it was registered.
+        node: String,
+    },
+    /// The tailnet's word about the user cannot be relied on now.
+    #[error("{}", .0.description())]
+    Identity(OAuthError),
+}
+
+/// An answer for the client, by way of the user's browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where the browser is sent.
+    pub location: String,
+    /// The error it carries, for the log; `None` for a code.
+    pub error: Option<OAuthError>,
+}
+
+impl Request {
+    /// The error that goes back to the client.
+    pub fn refuse(&self, issuer: &str, error: OAuthError) -> Answer {
+        refuse(&self.redirect_uri, self.state.as_deref(), issuer, error)
+    }
+
+    /// The code that goes back to the client.
+    pub fn accept(&self, issuer: &str, code: &Secret) -> Answer {
+        let mut pairs = vec![("code", code.reveal()), ("iss", issuer)];
+        pairs.extend(self.state.as_deref().map(|state| ("state", state)));
+        Answer {
+            location: location(&self.redirect_uri, &pairs),
+            error: None,
+        }
+    }
+}
+
+/// The client that a request names.
+///
+/// # Errors
+/// [`PageError::Request`] when it names none or several.
+pub fn client_id(params: &Params) -> Result<ClientId, PageError> {
+    params
+        .required("client_id")
+        .map(ClientId::from_request)
+        .map_err(PageError::Request)
+}
+
+/// Whether `caller` may use `client` at all: the owner's from any of his nodes; others' once `registrant`, the node
+/// that registered it, holds a grant that publishes its clients.
+///
+/// # Errors
+/// [`PageError`] that names the owner, or says why the caller's identity cannot be relied on.
+pub fn may_use(
+    client: &Client,
+    caller: &Caller,
+    registrant: Option<&Caller>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<(), PageError> {
+    caller.vouched(&rules.identity).map_err(PageError::Identity)?;
+    let published =
+        registrant.is_some_and(|node| node.node_id == client.registrant.node_id && node.policy.publishes_clients(now));
+    if client.owner == caller.owner() || published {
+        return Ok(());
+    }
+    Err(PageError::NotYours {
+        user: client.registrant.user.clone(),
+        node: client.registrant.node_name.clone(),
+    })
+}
+
+/// Decides what comes of a request of `caller`.
+///
+/// `client` is what the store has under [`client_id`], `registrant` what the netmap has about the node that
+/// registered it.
+pub fn authorize(
+    params: &Params,
+    client: Option<&Client>,
+    caller: &Caller,
+    registrant: Option<&Caller>,
+    rules: &Rules,
+    now: OffsetDateTime,
+    rng: &mut dyn RngCore,
+) -> Outcome {
+    let Some(client) = client else {
+        return Outcome::Page(PageError::UnknownClient);
+    };
+    let redirect_uri = match redirect_uri(params, client) {
+        Ok(uri) => uri,
+        Err(error) => return Outcome::Page(error),
+    };
+    if let Err(error) = may_use(client, caller, registrant, rules, now) {
+        return Outcome::Page(error);
+    }
+    // From here on errors go back to the client; the state does as well, unless it is what is wrong.
+    let state = match state(params) {
+        Ok(state) => state,
+        Err(error) => return Outcome::Redirect(refuse(&redirect_uri, None, &rules.issuer, error)),
+    };
+    match request(params, client, redirect_uri.clone(), state.clone(), caller, rules, now) {
+        Err(error) => Outcome::Redirect(refuse(&redirect_uri, state.as_deref(), &rules.issuer, error)),
+        Ok(request) => {
+            let (ticket_secret, cookie_secret) = (Secret::draw(rng), Secret::draw(rng));
+            let ticket = Ticket {
+                hash: ticket_secret.hash(),
+                cookie: cookie_secret.hash(),
+                node_id: caller.node_id.clone(),
+                request,
+                expires_at: now + TICKET_LIFETIME,
+            };
+            Outcome::Ask(Box::new(Question {
+                ticket,
+                ticket_secret,
+                cookie_secret,
+            }))
+        }
+    }
+}
+
+fn redirect_uri(params: &Params, client: &Client) -> Result<String, PageError> {
+    match (
+        params.one("redirect_uri").map_err(PageError::Request)?,
+        client.redirect_uris.as_slice(),
+    ) {
+        (Some(asked), registered) if registered.iter().any(|uri| uri.matches(asked)) => Ok(asked.to_owned()),
+        (None, [only]) => Ok(only.as_str().to_owned()),
+        _ => Err(PageError::Redirect),
+    }
+}
+
+fn state(params: &Params) -> Result<Option<String>, OAuthError> {
+    match params.one("state")? {
+        Some(state) if state.len() > MAX_STATE => Err(invalid("state is longer than 2048 characters")),
+        state => Ok(state.map(str::to_owned)),
+    }
+}
+
+fn request(
+    params: &Params,
+    client: &Client,
+    redirect_uri: String,
+    state: Option<String>,
+    caller: &Caller,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<Request, OAuthError> {
+    refuse_unsupported(params)?;
+    if !client.grant_types.contains(&GrantType::AuthorizationCode) {
+        return Err(OAuthError::new(
+            ErrorCode::UnauthorizedClient,
+            "this client did not register the grant type authorization_code",
+        ));
+    }
+    let challenge = Challenge::read(params)?;
+    let nonce = params.one("nonce")?.map(str::to_owned);
+    if nonce.as_ref().is_some_and(|nonce| nonce.len() > MAX_NONCE) {
+        return Err(invalid("nonce is longer than 512 characters"));
+    }
+    let resources = resources(params)?;
+    let scopes = requested_scopes(params, client, !resources.is_empty())?;
+    Ok(Request {
+        client: client.id.clone(),
+        redirect_uri,
+        state,
+        scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules.open_network, now)?,
+        resources,
+        nonce,
+        challenge,
+    })
+}
+
+fn invalid(description: &str) -> OAuthError {
+    OAuthError::new(ErrorCode::InvalidRequest, description)
+}
+
+fn refuse_unsupported(params: &Params) -> Result<(), OAuthError> {
+    if params.one("request")?.is_some() {
+        return Err(OAuthError::new(
+            ErrorCode::RequestNotSupported,
+            "request objects are not supported",
+        ));
+    }
+    if params.one("request_uri")?.is_some() {
+        return Err(OAuthError::new(
+            ErrorCode::RequestUriNotSupported,
+            "request_uri is not supported",
+        ));
+    }
+    match params.required("response_type")? {
+        "code" => {}
+        _ => {
+            return Err(OAuthError::new(
+                ErrorCode::UnsupportedResponseType,
+                "response_type: only code is supported",
+            ));
+        }
+    }
+    if params.one("response_mode")?.is_some_and(|mode| mode != "query") {
+        return Err(invalid("response_mode: only query is supported"));
+    }
+    if let Some(age) = params.one("max_age")? {
+        // Every authorization asks for a click now, which is as fresh as anybody can demand.
+        age.parse::<u64>()
+            .map_err(|_| invalid("max_age must be a number of seconds"))?;
+    }
+    let prompt = params.one("prompt")?.unwrap_or_default();
+    if prompt.split(' ').any(|word| word == "none") {
+        return Err(OAuthError::new(
+            ErrorCode::InteractionRequired,
+            "prompt: none cannot be granted, the user has to be asked",
+        ));
+    }
+    Ok(())
+}
+
+fn resources(params: &Params) -> Result<Vec<Resource>, OAuthError> {
+    let mut resources: Vec<Resource> = Vec::new();
+    for text in params.many("resource") {
+        let resource = Resource::parse(text)?;
+        if !resources.iter().any(|known| known.is(resource.as_str())) {
+            resources.push(resource);
+        }
+    }
+    if resources.len() > MAX_RESOURCES {
+        return Err(OAuthError::new(
+            ErrorCode::InvalidTarget,
+            "resource may name at most 8 servers",
+        ));
+    }
+    Ok(resources)
+}
+
+/// The scopes asked for that could mean something: ours, and with a resource also that server's own.
+fn requested_scopes(params: &Params, client: &Client, with_resource: bool) -> Result<Vec<String>, OAuthError> {
+    let asked: Vec<&str> = match (params.one("scope")?, &client.scope) {
+        (Some(text), _) => text.split(' ').filter(|scope| !scope.is_empty()).collect(),
+        (None, Some(registered)) => registered.iter().map(String::as_str).collect(),
+        (None, None) => Vec::new(),
+    };
+    if asked.len() > MAX_SCOPES {
+        return Err(OAuthError::new(
+            ErrorCode::InvalidScope,
+            "scope may name at most 64 scopes",
+        ));
+    }
+    let mut scopes: Vec<String> = Vec::new();
+    for scope in asked {
+        let registered = client
+            .scope
+            .as_ref()
+            .is_none_or(|registered| registered.iter().any(|had| had == scope));
+        let meaningful = SCOPES.contains(&scope) || with_resource;
+        let refreshable = scope != "offline_access" || client.grant_types.contains(&GrantType::RefreshToken);
+        let well_formed = scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E));
+        if registered && meaningful && refreshable && well_formed && !scopes.iter().any(|known| known == scope) {
+            scopes.push(scope.to_owned());
+        }
+    }
+    Ok(scopes)
+}
+
+/// The scopes that the policy of `subject` allows for every one of `resources`, asked anew whenever tokens are made.
+///
+/// # Errors
+/// `access_denied` that names the rule, or says that there is none.
+pub fn allowed_scopes(
+    scopes: &[String],
+    resources: &[Resource],
+    client: &ClientId,
+    subject: &Caller,
+    open_network: bool,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, OAuthError> {
+    let names = subject.names();
+    let denied = |denied: Denied, what: &str| {
+        let user = subject.user_label();
+        let why = match denied {
+            Denied::NoRule => format!("no rule of the tailnet policy allows {user} to use {what}"),
+            Denied::Rule(number) => format!("rule {number} of the tailnet policy denies {user} {what}"),
+            Denied::Broken(error) => format!("the tailnet policy cannot be understood, so it grants nothing: {error}"),
+        };
+        OAuthError::new(ErrorCode::AccessDenied, why)
+    };
+    subject
+        .policy
+        .not_denied_outright(&names, now)
+        .map_err(|error| denied(error, "everything"))?;
+    let mut allowed = scopes.to_vec();
+    for resource in resources {
+        let ask = Ask {
+            names: &names,
+            client,
+            resource,
+            scopes: &allowed,
+            open_network,
+        };
+        allowed = subject
+            .policy
+            .scopes_for(&ask, now)
+            .map_err(|error| denied(error, &format!("the resource {}", resource.as_str())))?;
+    }
+    Ok(allowed)
+}
+
+fn refuse(redirect_uri: &str, state: Option<&str>, issuer: &str, error: OAuthError) -> Answer {
+    let mut pairs = vec![
+        ("error", error.code().as_str()),
+        ("error_description", error.description()),
+        ("iss", issuer),
+    ];
+    pairs.extend(state.map(|state| ("state", state)));
+    Answer {
+        location: location(redirect_uri, &pairs),
+        error: Some(error),
+    }
+}
+
+/// The redirect URI with `pairs` behind the query it was registered with.
+fn location(redirect_uri: &str, pairs: &[(&str, &str)]) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish();
+    let separator = match redirect_uri.split_once('?') {
+        None => "?",
+        Some((_, "")) => "",
+        Some(_) => "&",
+    };
+    format!("{redirect_uri}{separator}{query}")
+}
+
+#[cfg(test)]
+mod tests;

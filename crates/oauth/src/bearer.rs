@@ -1,0 +1,172 @@
+//! What a signed access token of ours is still good for: userinfo (OpenID Connect Core 5.3), introspection (RFC 7662)
+//! and revocation (RFC 7009).
+//!
+//! The server has verified the signature; everything the token rests on is asked again here.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::{
+    caller::Caller,
+    claims,
+    client::ClientId,
+    error::{ErrorCode, OAuthError},
+    grant::{Grant, GrantId},
+    resource::Resource,
+    token::{Rules, still_allowed},
+};
+
+/// The claims of an access token whose signature is ours.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AccessToken {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    exp: i64,
+    iat: i64,
+    jti: String,
+    scope: String,
+    client_id: String,
+    gid: Option<GrantId>,
+    cnf: Option<Value>,
+}
+
+/// One audience or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several.as_slice(),
+        }
+        .iter()
+        .map(String::as_str)
+    }
+
+    fn to_value(&self) -> Value {
+        match self {
+            Self::One(one) => Value::from(one.as_str()),
+            Self::Several(several) => Value::from(several.clone()),
+        }
+    }
+}
+
+impl AccessToken {
+    /// Reads the claims of a token of ours.
+    ///
+    /// # Errors
+    /// `invalid_token` when they are not those of an access token.
+    pub fn read(claims: &[u8]) -> Result<Self, OAuthError> {
+        serde_json::from_slice(claims).map_err(|_| invalid())
+    }
+
+    /// The grant it rests on; none for a machine's.
+    pub fn grant(&self) -> Option<&GrantId> {
+        self.gid.as_ref()
+    }
+
+    /// The client it was issued to.
+    pub fn client(&self) -> ClientId {
+        ClientId::from_request(&self.client_id)
+    }
+}
+
+fn invalid() -> OAuthError {
+    OAuthError::new(
+        ErrorCode::InvalidToken,
+        "the access token is malformed, expired, revoked or not meant for this",
+    )
+}
+
+/// Everything that a token rests on, read now.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// The grant that it names.
+    pub grant: Option<&'a Grant>,
+    /// What the netmap says about the subject's node, or about the registrant's for a machine.
+    pub live: Option<&'a Caller>,
+    /// Whether its client is still registered.
+    pub client_exists: bool,
+}
+
+/// Whether the token is good now, for whatever it is meant for.
+fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: OffsetDateTime) -> bool {
+    if token.iss != rules.authorize.issuer || now.unix_timestamp() >= token.exp || !standing.client_exists {
+        return false;
+    }
+    match (&token.gid, standing.grant) {
+        (None, _) => standing
+            .live
+            .is_some_and(|live| live.vouched(&rules.authorize.identity).is_ok()),
+        (Some(id), Some(grant)) => {
+            grant.id == *id
+                && grant.is_live(now)
+                && still_allowed(&grant.authorization, standing.live, &rules.authorize, now).is_ok()
+        }
+        (Some(_), None) => false,
+    }
+}
+
+/// The claims of userinfo, for a token whose audience is this server.
+///
+/// # Errors
+/// `invalid_token` for any other token, without saying why.
+pub fn userinfo(
+    token: &AccessToken,
+    standing: &Standing<'_>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<Map<String, Value>, OAuthError> {
+    let for_us = token.aud.iter().any(|audience| audience == rules.authorize.issuer);
+    let live = standing
+        .live
+        .filter(|_| for_us && token.gid.is_some() && is_good(token, standing, rules, now));
+    let live = live.ok_or_else(invalid)?;
+    let scopes: Vec<String> = token.scope.split(' ').map(str::to_owned).collect();
+    let mut claims = claims::about(live, &scopes, &rules.issuer_host, true);
+    claims.insert("sub".into(), Value::from(token.sub.as_str()));
+    Ok(claims)
+}
+
+/// The answer to an introspection by `caller`: whether the token is good, told only to a server it is meant for, that
+/// is a node whose own name is the host of a resource in `aud`.
+pub fn introspect(
+    token: Option<&AccessToken>,
+    standing: &Standing<'_>,
+    caller: &Caller,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Value {
+    let told = token.filter(|token| is_audience(token, caller) && is_good(token, standing, rules, now));
+    let Some(token) = told else {
+        return json!({ "active": false });
+    };
+    let mut answer = json!({
+        "active": true, "iss": token.iss, "sub": token.sub, "aud": token.aud.to_value(), "exp": token.exp,
+        "iat": token.iat, "jti": token.jti, "scope": token.scope, "client_id": token.client_id, "token_type": "Bearer",
+    });
+    if let (Some(grant), Some(fields)) = (standing.grant, answer.as_object_mut()) {
+        fields.insert(
+            "username".into(),
+            Value::from(grant.authorization.subject.label.as_str()),
+        );
+    }
+    if let (Some(cnf), Some(fields)) = (&token.cnf, answer.as_object_mut()) {
+        fields.insert("cnf".into(), cnf.clone());
+    }
+    answer
+}
+
+fn is_audience(token: &AccessToken, caller: &Caller) -> bool {
+    token.aud.iter().any(|audience| {
+        let host = Resource::parse(audience).ok().and_then(|resource| resource.host());
+        host.is_some_and(|host| host.eq_ignore_ascii_case(&caller.node_name))
+    })
+}

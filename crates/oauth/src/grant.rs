@@ -1,0 +1,159 @@
+//! What is remembered between consent and the last token: the authorization code, and the grant it turns into.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use time::{Duration, OffsetDateTime};
+
+use crate::{client::ClientId, pkce::Challenge, resource::Resource, secret::SecretHash, subject::Subject};
+
+/// How long a code may be redeemed.
+pub const CODE_LIFETIME: Duration = Duration::seconds(60);
+/// How long a spent code is remembered, so that presenting it again revokes what it gave.
+pub const SPENT_CODE_MEMORY: Duration = Duration::hours(24);
+
+/// What a user consented to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorization {
+    /// For which client.
+    pub client: ClientId,
+    /// Who consented.
+    pub subject: Subject,
+    /// The scopes, already reduced to what policy allows.
+    pub scopes: Vec<String>,
+    /// The servers the tokens are for; none means this server's userinfo only.
+    pub resources: Vec<Resource>,
+    /// `nonce`, for the id_token.
+    pub nonce: Option<String>,
+    /// When the user clicked.
+    #[serde(with = "time::serde::timestamp")]
+    pub auth_time: OffsetDateTime,
+}
+
+/// An authorization code, stored under the hash of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Hash of the code.
+    pub hash: SecretHash,
+    /// What it stands for.
+    pub authorization: Authorization,
+    /// Where it was sent.
+    pub redirect_uri: String,
+    /// Who may redeem it: whoever knows the verifier.
+    pub challenge: Challenge,
+    /// When it can no longer be redeemed.
+    #[serde(with = "time::serde::timestamp")]
+    pub expires_at: OffsetDateTime,
+    /// Whether it was presented by the right client, whatever came of it.
+    pub spent: bool,
+    /// What it gave.
+    pub grant: Option<GrantId>,
+}
+
+/// The public name of a grant. Access tokens carry it; it does not reveal the handle that refresh tokens carry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GrantId(String);
+
+impl GrantId {
+    /// The name of the grant with this handle.
+    pub fn of(handle: &[u8; 16]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(&Sha256::digest(handle)[..16]))
+    }
+
+    /// A name that a token of ours carried.
+    pub fn from_token(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Draws the handle of a new grant.
+pub fn draw_handle(rng: &mut dyn RngCore) -> [u8; 16] {
+    let mut handle = [0; 16];
+    rng.fill_bytes(&mut handle);
+    handle
+}
+
+/// What a code turned into: the root of a family of refresh tokens, and what access tokens rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its name.
+    pub id: GrantId,
+    /// What was consented to.
+    pub authorization: Authorization,
+    /// Stable id of the node that redeemed the code: the only one whose refresh tokens are accepted.
+    pub node_id: String,
+    /// When it ends whatever happens.
+    #[serde(with = "time::serde::timestamp")]
+    pub expires_at: OffsetDateTime,
+    /// Whether it was ended before.
+    pub revoked: bool,
+    /// Its refresh tokens, if the client asked for such at registration.
+    pub refresh: Option<Rotation>,
+}
+
+impl Grant {
+    /// Whether tokens that rest on it are good at `now`, as far as the record knows.
+    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+        !self.revoked && now < self.expires_at
+    }
+}
+
+/// Where the rotation of a grant's refresh tokens stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Hash of the refresh token that is good now.
+    pub current: SecretHash,
+    /// Those before it, oldest first, as long as they still give their successor.
+    pub spent: Vec<Spent>,
+}
+
+/// A refresh token that was rotated away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Its hash.
+    pub hash: SecretHash,
+    /// When it was presented first.
+    #[serde(with = "time::serde::timestamp")]
+    pub at: OffsetDateTime,
+    /// Its successor, readable only with it.
+    pub successor: Sealed,
+}
+
+/// The secret of a refresh token, covered by a pad that only the holder of its predecessor can make.
+///
+/// The pad is a hash of a 256-bit secret that is used once, so covering is encryption; that the result is genuine
+/// shows when its hash is compared with the stored one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(String);
+
+impl Sealed {
+    /// Covers `successor` so that it can be read with `predecessor`.
+    pub fn seal(successor: &[u8; 32], predecessor: &[u8; 32]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(covered(successor, predecessor)))
+    }
+
+    /// The successor, if `predecessor` is the right one; garbage or nothing otherwise.
+    pub fn open(&self, predecessor: &[u8; 32]) -> Option<[u8; 32]> {
+        let sealed: [u8; 32] = URL_SAFE_NO_PAD.decode(&self.0).ok()?.try_into().ok()?;
+        Some(covered(&sealed, predecessor))
+    }
+}
+
+fn covered(text: &[u8; 32], secret: &[u8; 32]) -> [u8; 32] {
+    let pad = Sha256::new_with_prefix(b"countersign refresh successor\0")
+        .chain_update(secret)
+        .finalize();
+    let mut out = [0; 32];
+    for (out, (text, pad)) in out.iter_mut().zip(text.iter().zip(pad)) {
+        *out = text ^ pad;
+    }
+    out
+}

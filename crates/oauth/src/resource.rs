@@ -1,0 +1,125 @@
+//! Resource indicators (RFC 8707): which server a token is for.
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::error::{ErrorCode, OAuthError};
+
+/// A resource as it was asked for. The text goes into `aud`, where its server looks for its own name; comparison is
+/// by canonical form, because clients differ in the case of the host and in a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Resource(String);
+
+impl Resource {
+    /// The longest resource that is accepted, in bytes.
+    pub const MAX_LEN: usize = 1024;
+
+    /// Reads one `resource` parameter.
+    ///
+    /// # Errors
+    /// `invalid_target` unless it is an absolute URI without a fragment.
+    pub fn parse(text: &str) -> Result<Self, OAuthError> {
+        let invalid = |why| OAuthError::new(ErrorCode::InvalidTarget, format!("resource {why}"));
+        if text.len() > Self::MAX_LEN {
+            return Err(invalid("is longer than 1024 characters"));
+        }
+        if text.contains('#') {
+            return Err(invalid("must not have a fragment"));
+        }
+        match Url::parse(text) {
+            Ok(url) if url.username().is_empty() && url.password().is_none() => Ok(Self(text.to_owned())),
+            _ => Err(invalid("must be an absolute URI")),
+        }
+    }
+
+    /// The text as it was asked for.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host it names, if it names one.
+    pub fn host(&self) -> Option<String> {
+        Url::parse(&self.0).ok()?.host_str().map(str::to_owned)
+    }
+
+    /// Whether both name the same resource.
+    pub fn is(&self, other: &str) -> bool {
+        self.0 == other || canonical(&self.0) == canonical(other)
+    }
+
+    /// Whether a rule's pattern covers it: `*`, the resource itself, or `https://host/path/*` for what is below.
+    pub fn is_covered_by(&self, pattern: &str) -> bool {
+        match pattern.strip_suffix("/*") {
+            Some(base) => {
+                // Dot segments are resolved by the parser, so a path cannot climb out of the prefix.
+                let (base, own) = (canonical(base), canonical(&self.0));
+                own.strip_prefix(base.as_str())
+                    .is_some_and(|rest| rest.starts_with('/'))
+            }
+            None => pattern == "*" || self.is(pattern),
+        }
+    }
+}
+
+/// Scheme and host in lower case, no default port, no slash for an empty path.
+fn canonical(text: &str) -> String {
+    let Ok(url) = Url::parse(text) else {
+        return text.to_owned();
+    };
+    let text = String::from(url);
+    let is_bare = text.matches('/').count() == 3 && text.ends_with('/');
+    if is_bare {
+        text.trim_end_matches('/').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(text: &str) -> Resource {
+        Resource::parse(text).unwrap()
+    }
+
+    #[test]
+    fn comparison_ignores_what_clients_get_wrong_and_nothing_else() {
+        assert!(resource("https://MCP.example/").is("https://mcp.example"));
+        assert!(resource("HTTPS://mcp.example:443/mcp").is("https://mcp.example/mcp"));
+        assert!(!resource("https://mcp.example/mcp/").is("https://mcp.example/mcp"));
+        assert!(!resource("https://mcp.example/MCP").is("https://mcp.example/mcp"));
+        assert!(!resource("http://mcp.example").is("https://mcp.example"));
+    }
+
+    #[test]
+    fn a_prefix_covers_what_is_below_it_only() {
+        let covered = |text| resource(text).is_covered_by("https://mcp.example/*");
+        assert!(covered("https://mcp.example/a/b"));
+        assert!(!covered("https://mcp.example.evil/a"));
+        assert!(!covered("https://mcp.example:8443/a"));
+        let below = |text| resource(text).is_covered_by("https://mcp.example/team/*");
+        assert!(below("https://mcp.example/team/a"));
+        assert!(!below("https://mcp.example/team"));
+        assert!(!below("https://mcp.example/teamwork/a"));
+        assert!(!below("https://mcp.example/team/../admin"));
+    }
+
+    #[test]
+    fn what_is_not_an_absolute_uri_is_refused() {
+        for bad in [
+            "mcp",
+            "/mcp",
+            "https://a.example/#x",
+            "https://u:p@a.example/",
+            &"x:".repeat(600),
+        ] {
+            assert_eq!(
+                Resource::parse(bad).unwrap_err().code(),
+                ErrorCode::InvalidTarget,
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The token endpoint: what every grant type shares.
+//!
+//! `code` and `refresh` decide; the outcome carries the claims of the tokens, which the server signs. An access token
+//! is an `at+jwt` (RFC 9068) whose audience is the resource only, or this server when there is none.
+
+pub mod code;
+pub mod machine;
+pub mod refresh;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand_core::RngCore;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use time::{Duration, OffsetDateTime};
+use zeroize::Zeroizing;
+
+use crate::{
+    authorize::{self, allowed_scopes},
+    caller::Caller,
+    claims,
+    client::Client,
+    error::{ErrorCode, OAuthError},
+    grant::{Authorization, Grant, GrantId},
+    params::Params,
+    resource::Resource,
+    subject::Subject,
+};
+
+/// How long an access token or id_token is good.
+pub const ACCESS_LIFETIME: Duration = Duration::minutes(5);
+
+/// What the server's configuration says about tokens.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What authorization asks as well.
+    pub authorize: authorize::Rules,
+    /// The host of the issuer.
+    pub issuer_host: String,
+    /// How long a grant lives whatever happens.
+    pub grant_lifetime: Duration,
+    /// How long a spent refresh token still gives its successor to the node that rotated it.
+    pub refresh_grace: Duration,
+}
+
+/// A token request with everything that is known about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// The form.
+    pub params: &'a Params,
+    /// The client, which has authenticated.
+    pub client: &'a Client,
+    /// The node on this connection.
+    pub caller: &'a Caller,
+    /// What the netmap says about the subject's node, or about the registrant's for a machine; `None` when it is gone.
+    pub live: Option<&'a Caller>,
+    /// The configuration.
+    pub rules: &'a Rules,
+    /// The time of the request.
+    pub now: OffsetDateTime,
+}
+
+/// Tokens that are about to be signed.
+#[derive(Debug)]
+pub struct Tokens {
+    /// Claims of the access token.
+    pub access: Map<String, Value>,
+    /// Claims of the id_token but for `at_hash`, when the scope has `openid`.
+    pub id: Option<Map<String, Value>>,
+    /// The refresh token.
+    pub refresh: Option<Zeroizing<String>>,
+    /// What was granted.
+    pub scopes: Vec<String>,
+}
+
+/// The body of a successful answer (RFC 6749 5.1).
+#[derive(Serialize)]
+pub struct Response<'a> {
+    /// The signed access token.
+    pub access_token: &'a str,
+    /// Always `Bearer`.
+    pub token_type: &'static str,
+    /// Seconds.
+    pub expires_in: i64,
+    /// What was granted, always said.
+    pub scope: String,
+    /// The signed id_token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<&'a str>,
+    /// The refresh token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<&'a str>,
+}
+
+/// The claim `at_hash` for an access token signed with a SHA-256 algorithm (OpenID Connect Core 3.1.3.6).
+pub fn at_hash(access_token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16])
+}
+
+/// Whether `live`, what the netmap says about the subject's node, still carries the authorization; what it may have
+/// of it now.
+///
+/// # Errors
+/// `invalid_grant` when the subject is gone, or when policy no longer allows a resource.
+pub fn still_allowed(
+    authorization: &Authorization,
+    live: Option<&Caller>,
+    rules: &authorize::Rules,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, OAuthError> {
+    let gone = |why: &str| OAuthError::new(ErrorCode::InvalidGrant, why);
+    let live = live
+        .filter(|live| authorization.subject.still_is(live))
+        .ok_or_else(|| gone("the user or node that consented is no longer in the tailnet"))?;
+    live.vouched(&rules.identity)
+        .map_err(|error| gone(error.description()))?;
+    allowed_scopes(
+        &authorization.scopes,
+        &authorization.resources,
+        &authorization.client,
+        live,
+        rules.open_network,
+        now,
+    )
+    .map_err(|error| gone(error.description()))
+}
+
+/// The resources a token request names, each of which was granted; those of the grant when it names none.
+fn narrowed_resources(params: &Params, granted: &[Resource]) -> Result<Vec<Resource>, OAuthError> {
+    let mut resources = Vec::new();
+    for text in params.many("resource") {
+        let asked = Resource::parse(text)?;
+        let known = granted
+            .iter()
+            .find(|resource| resource.is(asked.as_str()))
+            .ok_or_else(|| {
+                OAuthError::new(
+                    ErrorCode::InvalidTarget,
+                    format!("resource {} was not part of the authorization", asked.as_str()),
+                )
+            })?;
+        if !resources.contains(known) {
+            resources.push(known.clone());
+        }
+    }
+    Ok(if resources.is_empty() {
+        granted.to_vec()
+    } else {
+        resources
+    })
+}
+
+/// What one set of tokens is made of.
+struct Making<'a> {
+    authorization: &'a Authorization,
+    grant: &'a GrantId,
+    scopes: Vec<String>,
+    resources: &'a [Resource],
+    live: &'a Caller,
+    asking: &'a Asking<'a>,
+}
+
+impl Making<'_> {
+    fn tokens(self, refresh: Option<Zeroizing<String>>, rng: &mut dyn RngCore) -> Tokens {
+        let Asking { rules, now, caller, .. } = *self.asking;
+        let issuer = &rules.authorize.issuer;
+        let authorization = self.authorization;
+        let mut access = access_claims(issuer, &authorization.subject, self.resources, &self.scopes, now, rng);
+        access.insert("client_id".into(), Value::from(authorization.client.as_str()));
+        access.insert("gid".into(), Value::from(self.grant.as_str()));
+        access.insert(
+            "auth_time".into(),
+            Value::from(authorization.auth_time.unix_timestamp()),
+        );
+        access.insert("cnf".into(), json!({ "tailnet_node": caller.node_id }));
+        let id = self
+            .scopes
+            .iter()
+            .any(|scope| scope == "openid")
+            .then(|| self.id_claims(rules, now));
+        Tokens {
+            access,
+            id,
+            refresh,
+            scopes: self.scopes,
+        }
+    }
+
+    fn id_claims(&self, rules: &Rules, now: OffsetDateTime) -> Map<String, Value> {
+        let mut id = claims::about(self.live, &self.scopes, &rules.issuer_host, false);
+        let authorization = self.authorization;
+        id.insert("iss".into(), Value::from(rules.authorize.issuer.as_str()));
+        id.insert("sub".into(), Value::from(authorization.subject.sub()));
+        id.insert("aud".into(), Value::from(authorization.client.as_str()));
+        id.insert("iat".into(), Value::from(now.unix_timestamp()));
+        id.insert("exp".into(), Value::from((now + ACCESS_LIFETIME).unix_timestamp()));
+        id.insert(
+            "auth_time".into(),
+            Value::from(authorization.auth_time.unix_timestamp()),
+        );
+        // RFC 8176: proof of possession of a software key, the one of the node's tunnel.
+        id.insert("amr".into(), json!(["swk"]));
+        if let Some(nonce) = &authorization.nonce {
+            id.insert("nonce".into(), Value::from(nonce.as_str()));
+        }
+        id
+    }
+}
+
+fn access_claims(
+    issuer: &str,
+    subject: &Subject,
+    resources: &[Resource],
+    scopes: &[String],
+    now: OffsetDateTime,
+    rng: &mut dyn RngCore,
+) -> Map<String, Value> {
+    let audience = match resources {
+        [] => Value::from(issuer),
+        [one] => Value::from(one.as_str()),
+        several => several.iter().map(Resource::as_str).collect(),
+    };
+    let mut jti = [0; 16];
+    rng.fill_bytes(&mut jti);
+    let mut claims = Map::new();
+    claims.insert("iss".into(), Value::from(issuer));
+    claims.insert("sub".into(), Value::from(subject.sub()));
+    claims.insert("aud".into(), audience);
+    claims.insert("iat".into(), Value::from(now.unix_timestamp()));
+    claims.insert("exp".into(), Value::from((now + ACCESS_LIFETIME).unix_timestamp()));
+    claims.insert("jti".into(), Value::from(URL_SAFE_NO_PAD.encode(jti)));
+    claims.insert("scope".into(), Value::from(scopes.join(" ")));
+    claims
+}
+
+/// What comes of a token request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Tokens, once what changed is stored.
+    Issued {
+        /// What is written.
+        writes: Writes,
+        /// What is signed.
+        tokens: Box<Tokens>,
+    },
+    /// A refusal, which may change things as well: a wrong verifier spends the code.
+    Refused {
+        /// The error.
+        error: OAuthError,
+        /// What is written nevertheless.
+        writes: Writes,
+        /// Whether somebody presented what was not his: an audit record says so.
+        suspicious: bool,
+    },
+}
+
+/// The records that a decision changes.
+#[derive(Debug, Default)]
+pub struct Writes {
+    /// The code, spent.
+    pub code: Option<Box<crate::grant::Code>>,
+    /// The grant, new, rotated or revoked.
+    pub grant: Option<Box<Grant>>,
+}
+
+impl Outcome {
+    fn refused(code: ErrorCode, description: &str) -> Self {
+        Self::from(OAuthError::new(code, description))
+    }
+}
+
+impl From<OAuthError> for Outcome {
+    fn from(error: OAuthError) -> Self {
+        Self::Refused {
+            error,
+            writes: Writes::default(),
+            suspicious: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

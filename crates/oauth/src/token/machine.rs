@@ -1,0 +1,88 @@
+//! `grant_type=client_credentials` (RFC 6749 4.4): a confidential client acts for itself.
+//!
+//! The token's `sub` is the client, never a user. Resources and scopes are what its owner may have, asked of the live
+//! netmap; there is no refresh token and no id_token.
+
+use rand_core::RngCore;
+use serde_json::{Value, json};
+
+use super::{Asking, Outcome, Tokens, Writes, access_claims};
+use crate::{
+    authorize::allowed_scopes,
+    client::GrantType,
+    error::{ErrorCode, OAuthError},
+    metadata::SCOPES,
+    resource::Resource,
+    subject::Subject,
+};
+
+/// Makes a token for the client that asks.
+pub fn issue(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Outcome {
+    match tokens(asking, rng) {
+        Ok(tokens) => Outcome::Issued {
+            writes: Writes::default(),
+            tokens: Box::new(tokens),
+        },
+        Err(error) => error.into(),
+    }
+}
+
+fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthError> {
+    let Asking {
+        params,
+        client,
+        caller,
+        live,
+        rules,
+        now,
+    } = *asking;
+    if !client.auth_method.is_confidential() || !client.grant_types.contains(&GrantType::ClientCredentials) {
+        return Err(OAuthError::new(
+            ErrorCode::UnauthorizedClient,
+            "client_credentials is for confidential clients that registered this grant type",
+        ));
+    }
+    let owner = live
+        .filter(|live| live.node_id == client.registrant.node_id && live.owner() == client.owner)
+        .ok_or_else(|| {
+            OAuthError::new(
+                ErrorCode::UnauthorizedClient,
+                "the node that registered this client is no longer in the tailnet",
+            )
+        })?;
+    owner.vouched(&rules.authorize.identity)?;
+    let mut resources: Vec<Resource> = Vec::new();
+    for text in params.many("resource") {
+        resources.push(Resource::parse(text)?);
+    }
+    let asked = params
+        .one("scope")?
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty());
+    let scopes: Vec<String> = asked
+        .filter(|scope| !SCOPES.contains(scope))
+        .filter(|scope| {
+            client
+                .scope
+                .as_ref()
+                .is_none_or(|registered| registered.iter().any(|had| had == scope))
+        })
+        .map(str::to_owned)
+        .collect();
+    let open = rules.authorize.open_network;
+    let scopes = allowed_scopes(&scopes, &resources, &client.id, owner, open, now)
+        .map_err(|error| OAuthError::new(ErrorCode::InvalidTarget, error.description()))?;
+    // Only for its form: the `sub` of a machine is its client.
+    let subject = Subject::of(owner);
+    let mut access = access_claims(&rules.authorize.issuer, &subject, &resources, &scopes, now, rng);
+    access.insert("sub".into(), Value::from(client.id.as_str()));
+    access.insert("client_id".into(), Value::from(client.id.as_str()));
+    access.insert("cnf".into(), json!({ "tailnet_node": caller.node_id }));
+    Ok(Tokens {
+        access,
+        id: None,
+        refresh: None,
+        scopes,
+    })
+}

@@ -1,0 +1,226 @@
+//! `grant_type=refresh_token`: rotation with a grace window.
+//!
+//! A client that runs as several processes on one node presents the same token several times. Within the window the
+//! node that rotated gets the same successor again; a spent token from elsewhere, or later, is a thief's or the
+//! victim's of one, and ends the whole grant.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand_core::RngCore;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::{Asking, Making, Outcome, Rules, Writes, narrowed_resources, still_allowed};
+use crate::{
+    error::{ErrorCode, OAuthError},
+    grant::{Grant, GrantId, Rotation, Sealed, Spent},
+    params::Params,
+    secret::SecretHash,
+};
+
+/// How many spent tokens of one grant are remembered within the window.
+const MAX_SPENT: usize = 32;
+
+/// A refresh token in clear: the handle of its grant, and a secret.
+pub struct RefreshToken {
+    handle: [u8; 16],
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl RefreshToken {
+    /// A new token of the grant with this handle.
+    pub(super) fn draw(handle: [u8; 16], rng: &mut dyn RngCore) -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *secret);
+        Self { handle, secret }
+    }
+
+    /// Reads what a client presents; `None` when no token of ours looks like that.
+    pub fn parse(text: &str) -> Option<Self> {
+        let raw = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
+        let (handle, secret) = raw.split_first_chunk::<16>()?;
+        Some(Self {
+            handle: *handle,
+            secret: Zeroizing::new(secret.try_into().ok()?),
+        })
+    }
+
+    /// The grant it belongs to.
+    pub fn grant(&self) -> GrantId {
+        GrantId::of(&self.handle)
+    }
+
+    pub(super) fn hash(&self) -> SecretHash {
+        SecretHash::of_bytes(&*self.secret)
+    }
+
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        let mut raw = Zeroizing::new([0; 48]);
+        raw[..16].copy_from_slice(&self.handle);
+        raw[16..].copy_from_slice(&*self.secret);
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(*raw))
+    }
+
+    fn successor(&self, secret: [u8; 32]) -> Self {
+        Self {
+            handle: self.handle,
+            secret: Zeroizing::new(secret),
+        }
+    }
+}
+
+/// What a presented token is to its grant.
+enum Standing {
+    Current,
+    Graced(RefreshToken),
+    Spent,
+}
+
+/// Makes new tokens from `grant`, what the store has for the token that is presented.
+pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, rng: &mut dyn RngCore) -> Outcome {
+    let Asking {
+        client,
+        caller,
+        rules,
+        now,
+        ..
+    } = *asking;
+    let wrong = || {
+        OAuthError::new(
+            ErrorCode::InvalidGrant,
+            "the refresh token is wrong, expired or revoked",
+        )
+    };
+    let Some((grant, rotation)) = grant
+        .filter(|grant| grant.authorization.client == client.id && grant.is_live(now))
+        .and_then(|grant| grant.refresh.clone().map(|rotation| (grant, rotation)))
+    else {
+        return wrong().into();
+    };
+    let same_node = grant.node_id == caller.node_id;
+    match (standing(token, &rotation, rules, now), same_node) {
+        (Standing::Current, true) => rotate(asking, token, grant, rotation, rng),
+        (Standing::Graced(successor), true) => match tokens(asking, &grant, &successor, rng) {
+            Ok(tokens) => Outcome::Issued {
+                writes: Writes::default(),
+                tokens: Box::new(tokens),
+            },
+            Err(error) => error.into(),
+        },
+        // Stolen or moved: the node it is bound to may go on with it.
+        (Standing::Current, false) => Outcome::Refused {
+            error: OAuthError::new(
+                ErrorCode::InvalidGrant,
+                "the refresh token belongs to another node; authorize again on this one",
+            ),
+            writes: Writes::default(),
+            suspicious: true,
+        },
+        (Standing::Graced(_), false) | (Standing::Spent, _) => Outcome::Refused {
+            error: OAuthError::new(
+                ErrorCode::InvalidGrant,
+                "the refresh token was used before, so everything that came of its authorization is revoked; authorize again",
+            ),
+            writes: Writes {
+                code: None,
+                grant: Some(Box::new(Grant { revoked: true, ..grant })),
+            },
+            suspicious: true,
+        },
+    }
+}
+
+fn standing(token: &RefreshToken, rotation: &Rotation, rules: &Rules, now: OffsetDateTime) -> Standing {
+    let hash = token.hash();
+    if rotation.current == hash {
+        return Standing::Current;
+    }
+    let spent = rotation
+        .spent
+        .iter()
+        .find(|spent| spent.hash == hash && now < spent.at + rules.refresh_grace);
+    match spent.and_then(|spent| spent.successor.open(&token.secret)) {
+        Some(secret) => Standing::Graced(token.successor(secret)),
+        None => Standing::Spent,
+    }
+}
+
+fn rotate(
+    asking: &Asking<'_>,
+    token: &RefreshToken,
+    mut grant: Grant,
+    mut rotation: Rotation,
+    rng: &mut dyn RngCore,
+) -> Outcome {
+    let Asking { rules, now, .. } = *asking;
+    let successor = RefreshToken::draw(token.handle, rng);
+    let tokens = match tokens(asking, &grant, &successor, rng) {
+        Ok(tokens) => tokens,
+        // A refusal spends nothing: the client may ask again, for less or later.
+        Err(error) => return error.into(),
+    };
+    rotation.spent.retain(|spent| now < spent.at + rules.refresh_grace);
+    if rotation.spent.len() >= MAX_SPENT {
+        rotation.spent.remove(0);
+    }
+    rotation.spent.push(Spent {
+        hash: rotation.current,
+        at: now,
+        successor: Sealed::seal(&successor.secret, &token.secret),
+    });
+    rotation.current = successor.hash();
+    grant.refresh = Some(rotation);
+    Outcome::Issued {
+        writes: Writes {
+            code: None,
+            grant: Some(Box::new(grant)),
+        },
+        tokens: Box::new(tokens),
+    }
+}
+
+fn tokens(
+    asking: &Asking<'_>,
+    grant: &Grant,
+    successor: &RefreshToken,
+    rng: &mut dyn RngCore,
+) -> Result<super::Tokens, OAuthError> {
+    let Asking {
+        params,
+        live,
+        rules,
+        now,
+        ..
+    } = *asking;
+    let authorization = &grant.authorization;
+    let resources = narrowed_resources(params, &authorization.resources)?;
+    let allowed = still_allowed(authorization, live, &rules.authorize, now)?;
+    let scopes = narrowed_scopes(params, authorization.scopes.as_slice(), allowed)?;
+    let live = live.ok_or_else(|| OAuthError::new(ErrorCode::InvalidGrant, "the user who consented is gone"))?;
+    let making = Making {
+        authorization,
+        grant: &grant.id,
+        scopes,
+        resources: &resources,
+        live,
+        asking,
+    };
+    Ok(making.tokens(Some(successor.to_text()), rng))
+}
+
+/// The scopes a request names, of those allowed now; asking for one that was never granted is an error (RFC 6749 6).
+fn narrowed_scopes(params: &Params, granted: &[String], allowed: Vec<String>) -> Result<Vec<String>, OAuthError> {
+    let Some(asked) = params.one("scope")? else {
+        return Ok(allowed);
+    };
+    let asked: Vec<&str> = asked.split(' ').filter(|scope| !scope.is_empty()).collect();
+    if asked.iter().any(|scope| !granted.iter().any(|had| had == scope)) {
+        return Err(OAuthError::new(
+            ErrorCode::InvalidScope,
+            "scope names one that was not granted",
+        ));
+    }
+    Ok(allowed
+        .into_iter()
+        .filter(|scope| asked.contains(&scope.as_str()))
+        .collect())
+}

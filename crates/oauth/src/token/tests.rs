@@ -1,0 +1,396 @@
+use serde_json::json;
+use time::macros::datetime;
+
+use super::{
+    code::redeem,
+    refresh::{RefreshToken, refresh},
+    *,
+};
+use crate::{
+    bearer::{self, AccessToken, Standing},
+    client::{AuthMethod, GrantType},
+    grant::{CODE_LIFETIME, Code},
+    pkce::Challenge,
+    secret::SecretHash,
+    tests_support::{Counting, alice, alice_with, bob, public_client, token_rules},
+};
+
+const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const ANY: &str = r#"{"users":["*"],"resources":["*"]}"#;
+
+/// A scene: who asks, with what, and what the netmap says about the subject.
+struct Scene {
+    client: Client,
+    caller: Caller,
+    live: Option<Caller>,
+    rules: Rules,
+    now: OffsetDateTime,
+    rng: Counting,
+}
+
+fn scene() -> Scene {
+    Scene {
+        client: public_client(),
+        caller: alice_with(&[ANY]),
+        live: Some(alice_with(&[ANY])),
+        rules: token_rules(),
+        now: NOW,
+        rng: Counting::default(),
+    }
+}
+
+fn code() -> Code {
+    let params =
+        Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
+    Code {
+        hash: SecretHash::of("code"),
+        authorization: Authorization {
+            client: public_client().id,
+            subject: Subject::of(&alice()),
+            scopes: vec!["openid".into(), "mcp".into()],
+            resources: vec![Resource::parse("https://mcp.example/mcp").unwrap()],
+            nonce: Some("n".into()),
+            auth_time: NOW,
+        },
+        redirect_uri: "http://localhost:5000/cb?x=1".into(),
+        challenge: Challenge::read(&params).unwrap(),
+        expires_at: NOW + CODE_LIFETIME,
+        spent: false,
+        grant: None,
+    }
+}
+
+impl Scene {
+    fn redeem(&mut self, form: &str, code: Option<Code>, issued: Option<Grant>) -> Outcome {
+        let params = Params::parse(form.as_bytes());
+        let asking = Asking {
+            params: &params,
+            client: &self.client,
+            caller: &self.caller,
+            live: self.live.as_ref(),
+            rules: &self.rules,
+            now: self.now,
+        };
+        redeem(&asking, code, issued, &mut self.rng)
+    }
+
+    fn refresh(&mut self, form: &str, token: &str, grant: &Grant) -> Outcome {
+        let params = Params::parse(form.as_bytes());
+        let token = RefreshToken::parse(token).unwrap();
+        assert_eq!(token.grant(), grant.id);
+        let asking = Asking {
+            params: &params,
+            client: &self.client,
+            caller: &self.caller,
+            live: self.live.as_ref(),
+            rules: &self.rules,
+            now: self.now,
+        };
+        refresh(&asking, &token, Some(grant.clone()), &mut self.rng)
+    }
+
+    fn issued(&mut self) -> (Grant, Tokens) {
+        let (writes, tokens) = issued(self.redeem(&verifier(), Some(code()), None));
+        (*writes.grant.unwrap(), tokens)
+    }
+}
+
+fn verifier() -> String {
+    format!("code=code&code_verifier={VERIFIER}")
+}
+
+fn issued(outcome: Outcome) -> (Writes, Tokens) {
+    match outcome {
+        Outcome::Issued { writes, tokens } => (writes, *tokens),
+        Outcome::Refused { error, .. } => panic!("{error}"),
+    }
+}
+
+fn refused(outcome: Outcome) -> (String, Writes, bool) {
+    match outcome {
+        Outcome::Refused {
+            error,
+            writes,
+            suspicious,
+        } => (error.code().as_str().to_owned(), writes, suspicious),
+        Outcome::Issued { .. } => panic!("tokens were issued"),
+    }
+}
+
+#[test]
+fn a_code_becomes_tokens_for_resource_and_client() {
+    let mut scene = scene();
+    let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code()), None));
+    assert!(writes.code.unwrap().spent);
+    let grant = writes.grant.unwrap();
+    assert_eq!(grant.expires_at, NOW + Duration::days(30));
+    assert_eq!(tokens.access["aud"], "https://mcp.example/mcp");
+    assert_eq!(tokens.access["sub"], "userid:1");
+    assert_eq!(tokens.access["scope"], "openid mcp");
+    assert_eq!(tokens.access["cnf"], json!({"tailnet_node": "nAlice"}));
+    assert_eq!(tokens.access["gid"], grant.id.as_str());
+    let id = tokens.id.unwrap();
+    assert_eq!((&id["aud"], &id["nonce"]), (&json!("c1"), &json!("n")));
+    assert!(RefreshToken::parse(&tokens.refresh.unwrap()).is_some());
+}
+
+#[test]
+fn without_a_resource_the_token_is_for_us_and_without_the_grant_type_there_is_no_refresh() {
+    let mut scene = scene();
+    scene.client.grant_types = vec![GrantType::AuthorizationCode];
+    let mut plain = code();
+    plain.authorization.resources.clear();
+    let (writes, tokens) = issued(scene.redeem(&verifier(), Some(plain), None));
+    assert_eq!(tokens.access["aud"], "https://idp.example.ts.net");
+    assert!(tokens.refresh.is_none());
+    assert_eq!(writes.grant.unwrap().expires_at, NOW + ACCESS_LIFETIME);
+}
+
+#[test]
+fn the_right_client_spends_a_code_whatever_comes_of_it() {
+    for form in [
+        "code=code".to_owned(),
+        format!("code=code&code_verifier={}", VERIFIER.replace("dBj", "dBk")),
+        format!("{}&redirect_uri=https://evil.example", verifier()),
+        format!("{}&resource=https://other.example", verifier()),
+    ] {
+        let (_, writes, _) = refused(scene().redeem(&form, Some(code()), None));
+        assert!(writes.code.is_some_and(|code| code.spent), "{form}");
+        assert!(writes.grant.is_none());
+    }
+}
+
+#[test]
+fn others_leave_a_code_alone() {
+    let mut other_client = scene();
+    other_client.client.id = crate::client::ClientId::from_request("c2");
+    let mut other_user = scene();
+    other_user.caller = bob();
+    for scene in [&mut other_client, &mut other_user] {
+        let (error, writes, suspicious) = refused(scene.redeem(&verifier(), Some(code()), None));
+        assert_eq!((error.as_str(), suspicious), ("invalid_grant", true));
+        assert!(writes.code.is_none() && writes.grant.is_none());
+    }
+    let mut app_server = scene();
+    app_server.caller = bob();
+    app_server.client.auth_method = AuthMethod::ClientSecretBasic;
+    issued(app_server.redeem(&verifier(), Some(code()), None));
+    let mut second_laptop = scene();
+    second_laptop.caller.node_id = "nAlice2".into();
+    issued(second_laptop.redeem(&verifier(), Some(code()), None));
+}
+
+#[test]
+fn a_code_ends_after_a_minute_and_its_replay_revokes_what_it_gave() {
+    let mut late = scene();
+    late.now = NOW + CODE_LIFETIME;
+    assert_eq!(refused(late.redeem(&verifier(), Some(code()), None)).0, "invalid_grant");
+    let (grant, _) = scene().issued();
+    let spent = Code {
+        spent: true,
+        grant: Some(grant.id.clone()),
+        ..code()
+    };
+    let (_, writes, suspicious) = refused(scene().redeem(&verifier(), Some(spent), Some(grant)));
+    assert!(suspicious && writes.grant.unwrap().revoked);
+    assert_eq!(refused(scene().redeem(&verifier(), None, None)).0, "invalid_grant");
+}
+
+#[test]
+fn the_subject_is_asked_of_the_live_netmap_each_time() {
+    let (grant, tokens) = scene().issued();
+    let token = tokens.refresh.unwrap();
+    for live in [
+        None,
+        Some(alice()),
+        Some(Caller {
+            who: bob().who,
+            ..alice()
+        }),
+        Some(Caller {
+            shared: true,
+            ..alice_with(&[ANY])
+        }),
+    ] {
+        let mut gone = scene();
+        gone.live = live.clone();
+        let (error, writes, _) = refused(gone.redeem(&verifier(), Some(code()), None));
+        assert_eq!(error, "invalid_grant");
+        assert!(writes.code.unwrap().spent);
+        let (error, writes, _) = refused(gone.refresh("", &token, &grant));
+        assert_eq!(error, "invalid_grant");
+        assert!(writes.grant.is_none(), "a refusal by policy spends nothing");
+    }
+}
+
+#[test]
+fn refreshing_rotates_and_the_same_node_gets_the_same_successor_again() {
+    let mut scene = scene();
+    let (grant, tokens) = scene.issued();
+    let first = tokens.refresh.unwrap();
+    let (writes, tokens) = issued(scene.refresh("", &first, &grant));
+    let rotated = *writes.grant.unwrap();
+    let second = tokens.refresh.unwrap();
+    assert_ne!(first, second);
+    scene.now = NOW + Duration::minutes(9);
+    let (writes, tokens) = issued(scene.refresh("", &first, &rotated));
+    assert!(writes.grant.is_none());
+    assert_eq!(tokens.refresh.unwrap(), second);
+    let (writes, tokens) = issued(scene.refresh("", &second, &rotated));
+    let third = tokens.refresh.unwrap();
+    let rotated = *writes.grant.unwrap();
+    let (_, tokens) = issued(scene.refresh("", &first, &rotated));
+    assert_eq!(tokens.refresh.unwrap(), second, "two behind, still within the window");
+    issued(scene.refresh("", &third, &rotated));
+}
+
+#[test]
+fn a_spent_token_elsewhere_or_later_ends_the_grant() {
+    let mut scene = scene();
+    let (grant, tokens) = scene.issued();
+    let first = tokens.refresh.unwrap();
+    let (writes, tokens) = issued(scene.refresh("", &first, &grant));
+    let rotated = *writes.grant.unwrap();
+    let second = tokens.refresh.unwrap();
+
+    scene.caller.node_id = "nThief".into();
+    let (_, writes, suspicious) = refused(scene.refresh("", &first, &rotated));
+    assert!(suspicious && writes.grant.unwrap().revoked);
+    let (_, writes, suspicious) = refused(scene.refresh("", &second, &rotated));
+    assert!(
+        suspicious && writes.grant.is_none(),
+        "the good one is not spent by a thief"
+    );
+
+    scene.caller.node_id = "nAlice".into();
+    scene.now = NOW + Duration::minutes(10);
+    let (_, writes, _) = refused(scene.refresh("", &first, &rotated));
+    let ended = *writes.grant.unwrap();
+    assert_eq!(refused(scene.refresh("", &second, &ended)).0, "invalid_grant");
+}
+
+#[test]
+fn a_refresh_may_ask_for_less_and_never_for_more_or_after_the_end() {
+    let mut scene = scene();
+    let (grant, tokens) = scene.issued();
+    let first = tokens.refresh.unwrap();
+    let (_, tokens) = issued(scene.refresh("scope=openid&resource=https://MCP.example/mcp", &first, &grant));
+    assert_eq!(tokens.access["scope"], "openid");
+    assert_eq!(tokens.access["aud"], "https://mcp.example/mcp");
+    assert_eq!(refused(scene.refresh("scope=admin", &first, &grant)).0, "invalid_scope");
+    assert_eq!(
+        refused(scene.refresh("resource=https://x.example", &first, &grant)).0,
+        "invalid_target"
+    );
+    scene.client.id = crate::client::ClientId::from_request("c2");
+    assert_eq!(refused(scene.refresh("", &first, &grant)).0, "invalid_grant");
+    let mut late = super::tests::scene();
+    late.now = NOW + Duration::days(30);
+    assert_eq!(refused(late.refresh("", &first, &grant)).0, "invalid_grant");
+}
+
+#[test]
+fn a_machine_acts_for_itself_within_what_its_owner_may() {
+    let mut scene = scene();
+    let ask = |scene: &mut Scene, form: &str| {
+        let params = Params::parse(form.as_bytes());
+        let asking = Asking {
+            params: &params,
+            client: &scene.client,
+            caller: &scene.caller,
+            live: scene.live.as_ref(),
+            rules: &scene.rules,
+            now: scene.now,
+        };
+        machine::issue(&asking, &mut scene.rng)
+    };
+    assert_eq!(refused(ask(&mut scene, "")).0, "unauthorized_client");
+    scene.client.auth_method = AuthMethod::ClientSecretBasic;
+    scene.client.grant_types = vec![GrantType::ClientCredentials];
+    let (_, tokens) = issued(ask(&mut scene, "resource=https://mcp.example&scope=mcp+openid+email"));
+    assert_eq!(
+        (&tokens.access["sub"], &tokens.access["scope"]),
+        (&json!("c1"), &json!("mcp"))
+    );
+    assert!(tokens.id.is_none() && tokens.refresh.is_none());
+    scene.live = Some(alice());
+    assert_eq!(
+        refused(ask(&mut scene, "resource=https://mcp.example")).0,
+        "invalid_target"
+    );
+    scene.live = None;
+    assert_eq!(refused(ask(&mut scene, "")).0, "unauthorized_client");
+}
+
+#[test]
+fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_should() {
+    let mut scene = scene();
+    let (grant, tokens) = scene.issued();
+    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let live = alice_with(&[ANY]);
+    let good = Standing {
+        grant: Some(&grant),
+        live: Some(&live),
+        client_exists: true,
+    };
+    let server = Caller {
+        node_name: "mcp.example".into(),
+        ..bob()
+    };
+    let rules = token_rules();
+    let active = |standing: &Standing<'_>, caller: &Caller, now| {
+        bearer::introspect(Some(&token), standing, caller, &rules, now)["active"] == true
+    };
+    assert!(active(&good, &server, NOW));
+    assert!(!active(&good, &bob(), NOW), "bob's node is not the audience");
+    assert!(!active(&good, &server, NOW + ACCESS_LIFETIME));
+    assert!(!active(
+        &Standing {
+            client_exists: false,
+            ..good
+        },
+        &server,
+        NOW
+    ));
+    assert!(!active(&Standing { live: None, ..good }, &server, NOW));
+    assert!(
+        !active(
+            &Standing {
+                live: Some(&alice()),
+                ..good
+            },
+            &server,
+            NOW
+        ),
+        "the grant was withdrawn"
+    );
+    let revoked = Grant {
+        revoked: true,
+        ..grant.clone()
+    };
+    assert!(!active(
+        &Standing {
+            grant: Some(&revoked),
+            ..good
+        },
+        &server,
+        NOW
+    ));
+    assert!(
+        bearer::userinfo(&token, &good, &rules, NOW).is_err(),
+        "a resource's token is not for us"
+    );
+
+    let mut plain = code();
+    plain.authorization.resources.clear();
+    let (writes, tokens) = issued(scene.redeem(&verifier(), Some(plain), None));
+    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let grant = writes.grant.unwrap();
+    let standing = Standing {
+        grant: Some(&grant),
+        ..good
+    };
+    let claims = bearer::userinfo(&token, &standing, &rules, NOW).unwrap();
+    assert_eq!(claims["sub"], "userid:1");
+}
