@@ -9,8 +9,8 @@ use countersign_oauth::{
     caller::{Caller as Requester, Who as RequesterWho},
     policy::{CAPABILITY, Policy},
 };
-use countersign_server::{Inbound, Peer, Withdrawn};
-use tailnet_node::{Caller, Identity, Listener, Stream, Who};
+use countersign_server::{Directory, Inbound, Peer, Withdrawn};
+use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who};
 
 /// The connections that peers open to one port of the node.
 #[derive(Debug)]
@@ -48,9 +48,19 @@ impl Peer for TailnetPeer {
     }
 }
 
+/// The nodes of the tailnet, by the ids under which grants were stored.
+pub(crate) struct TailnetDirectory(pub(crate) Arc<Node>);
+
+impl Directory for TailnetDirectory {
+    fn node(&self, stable_id: &str) -> Option<Requester> {
+        self.0.node_by_id(stable_id).map(requester)
+    }
+}
+
 fn requester(identity: Identity) -> Requester {
     Requester {
         node_id: identity.stable_id.to_string(),
+        node_number: identity.node_id.0,
         node_name: identity.node_name.to_string(),
         node_key: identity.node_key.to_string(),
         addresses: identity.addresses,

@@ -190,6 +190,17 @@ impl Node {
         identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age()).ok()
     }
 
+    /// What the netmap now says about the node with a stable id, which may be offline; `None` when the tailnet no longer
+    /// has it. For whoever stored the id when a [`Caller`](crate::Caller) proved it: what was given to that node then
+    /// rests on what it is now. Says nothing about who sent anything.
+    pub fn node_by_id(&self, stable_id: &str) -> Option<Identity> {
+        let netmap = self.shared.netmap.current()?;
+        let peer = netmap.peer_by_stable_id(stable_id)?;
+        let address = *peer.addresses.first()?;
+        let local = self.shared.own_address_like(address).ok()?;
+        identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age()).ok()
+    }
+
     /// What the node is, whom it knows, and how it is doing.
     pub fn status(&self) -> Status {
         status::status(&self.shared, &self.state.borrow())

@@ -12,7 +12,7 @@ use crate::client::{AuthMethod, GrantType};
 pub struct Features {
     /// Whether `POST /register` may succeed for somebody.
     pub registration: bool,
-    /// Whether `/authorize` and `/token` are served.
+    /// Whether codes and tokens are: `/authorize`, `/token` and what takes tokens.
     pub codes: bool,
 }
 
@@ -28,8 +28,16 @@ pub mod path {
     pub const REGISTER: &str = "/register";
     /// Authorization endpoint.
     pub const AUTHORIZE: &str = "/authorize";
+    /// Where the consent page sends the user's word.
+    pub const CONSENT: &str = "/authorize/consent";
     /// Token endpoint.
     pub const TOKEN: &str = "/token";
+    /// Introspection (RFC 7662).
+    pub const INTROSPECT: &str = "/introspect";
+    /// Revocation (RFC 7009).
+    pub const REVOKE: &str = "/revoke";
+    /// Userinfo (OpenID Connect Core 5.3).
+    pub const USERINFO: &str = "/userinfo";
 }
 
 /// The metadata of an authorization server.
@@ -42,12 +50,18 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    introspection_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     registration_endpoint: Option<String>,
     response_types_supported: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_modes_supported: Option<[&'static str; 2]>,
+    response_modes_supported: Option<[&'static str; 1]>,
     grant_types_supported: Vec<&'static str>,
     token_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_endpoint_auth_methods_supported: Option<Vec<&'static str>>,
     code_challenge_methods_supported: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes_supported: Option<[&'static str; 5]>,
@@ -60,6 +74,8 @@ pub struct Metadata {
 /// What only the OpenID Connect document says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct OpenId {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    userinfo_endpoint: Option<String>,
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: Vec<&'static str>,
     claims_supported: Vec<&'static str>,
@@ -68,6 +84,30 @@ struct OpenId {
 
 /// The scopes this server gives a meaning to.
 pub const SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "tailnet"];
+
+/// The claims that ids or userinfo may carry.
+const CLAIMS: [&str; 20] = [
+    "sub",
+    "iss",
+    "aud",
+    "exp",
+    "iat",
+    "auth_time",
+    "nonce",
+    "at_hash",
+    "amr",
+    "name",
+    "preferred_username",
+    "picture",
+    "email",
+    "node",
+    "nid",
+    "key",
+    "addresses",
+    "tailnet",
+    "uid",
+    "tags",
+];
 
 impl Metadata {
     /// The RFC 8414 document for `issuer`, which is byte for byte what clients compare.
@@ -78,11 +118,14 @@ impl Metadata {
             jwks_uri: at(path::JWKS),
             authorization_endpoint: features.codes.then(|| at(path::AUTHORIZE)),
             token_endpoint: features.codes.then(|| at(path::TOKEN)),
+            introspection_endpoint: features.codes.then(|| at(path::INTROSPECT)),
+            revocation_endpoint: features.codes.then(|| at(path::REVOKE)),
             registration_endpoint: features.registration.then(|| at(path::REGISTER)),
             response_types_supported: ["code"],
-            response_modes_supported: features.codes.then_some(["query", "form_post"]),
+            response_modes_supported: features.codes.then_some(["query"]),
             grant_types_supported: GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
-            token_endpoint_auth_methods_supported: AuthMethod::ALL.iter().map(|method| method.as_str()).collect(),
+            token_endpoint_auth_methods_supported: methods(),
+            revocation_endpoint_auth_methods_supported: features.codes.then(methods),
             code_challenge_methods_supported: ["S256"],
             scopes_supported: features.codes.then_some(SCOPES),
             authorization_response_iss_parameter_supported: features.codes.then_some(true),
@@ -94,15 +137,20 @@ impl Metadata {
     pub fn openid(issuer: &str, features: Features, signing_algs: &[&'static str]) -> Self {
         Self {
             openid: Some(OpenId {
+                userinfo_endpoint: features.codes.then(|| format!("{issuer}{}", path::USERINFO)),
                 subject_types_supported: ["public"],
                 id_token_signing_alg_values_supported: signing_algs.to_vec(),
-                claims_supported: ["sub", "iss", "aud", "exp", "iat"].to_vec(),
+                claims_supported: CLAIMS.to_vec(),
                 // OpenID Connect Discovery 3 makes true the default.
                 request_uri_parameter_supported: false,
             }),
             ..Self::oauth(issuer, features)
         }
     }
+}
+
+fn methods() -> Vec<&'static str> {
+    AuthMethod::ALL.iter().map(|method| method.as_str()).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use std::{
     time::Instant,
 };
 
-use countersign_oauth::{caller::Caller, caller::IdentityRules, register::Rules};
+use countersign_oauth::{
+    authorize,
+    caller::{Caller, IdentityRules},
+    register::{Mode, Rules},
+    token,
+};
 use countersign_store::Store;
 use http::{HeaderName, HeaderValue, Method, Request, header::HOST, uri::Authority};
 use hyper::body::Incoming;
@@ -19,11 +24,12 @@ use crate::{
     config::ServerConfig,
     cors,
     counters::{Counters, bump},
-    endpoints::{ca, metadata::Documents, register},
+    endpoints::{self, bearer, ca, consent, metadata::Documents, register},
     gate::{Full, Gate},
     issuer::Name,
+    keys::Keys,
     pages,
-    peer::{Peer, Withdrawn},
+    peer::{Directory, Peer, Withdrawn},
     reply::{self, Reply},
     route::{Cors, Kind, Route},
     status,
@@ -39,10 +45,24 @@ pub(crate) struct App {
     pub(crate) counters: Counters,
     pub(crate) gate: Gate,
     pub(crate) tls: Option<Tls>,
+    pub(crate) tokens: token::Rules,
+    pub(crate) keys: Keys,
+    pub(crate) directory: Arc<dyn Directory>,
     documents: Documents,
     /// Tells the requests of two runs apart in one log.
     run: u32,
     requests: AtomicU64,
+}
+
+/// What a server is made of besides its configuration.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) keys: Keys,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) documents: Documents,
+    pub(crate) run: u32,
 }
 
 /// What belongs to one request and its answer.
@@ -54,32 +74,47 @@ pub(crate) struct Exchange {
 }
 
 impl App {
-    pub(crate) fn new(
-        config: ServerConfig,
-        store: Store,
-        clock: Clock,
-        tls: Option<Tls>,
-        documents: Documents,
-        run: u32,
-    ) -> Self {
+    pub(crate) fn new(config: ServerConfig, parts: Parts) -> Self {
+        let identity = IdentityRules {
+            netmap_max_age: config.netmap_max_age,
+            routers_are_users: config.routers_are_users,
+        };
         Self {
             registration: Rules {
                 mode: config.registration,
                 max_clients_per_owner: config.dcr_max_clients_per_user,
                 own_tags: config.own_tags.clone(),
-                identity: IdentityRules {
-                    netmap_max_age: config.netmap_max_age,
-                    routers_are_users: config.routers_are_users,
+                identity: identity.clone(),
+            },
+            tokens: token::Rules {
+                authorize: authorize::Rules {
+                    issuer: config.issuer.to_string(),
+                    open_network: config.registration == Mode::Network,
+                    identity,
                 },
+                issuer_host: config.issuer.host().to_owned(),
+                // Both are days or minutes; what does not fit stands for "for ever".
+                grant_lifetime: config
+                    .tokens
+                    .grant_lifetime
+                    .try_into()
+                    .unwrap_or(time::Duration::days(3650)),
+                refresh_grace: config
+                    .tokens
+                    .refresh_grace
+                    .try_into()
+                    .unwrap_or(time::Duration::days(3650)),
             },
             gate: Gate::new(config.limits.clone(), config.rate_limit_per_peer),
             counters: Counters::default(),
             config,
-            store,
-            clock,
-            tls,
-            documents,
-            run,
+            store: parts.store,
+            clock: parts.clock,
+            tls: parts.tls,
+            keys: parts.keys,
+            directory: parts.directory,
+            documents: parts.documents,
+            run: parts.run,
             requests: AtomicU64::new(0),
         }
     }
@@ -176,6 +211,12 @@ impl App {
             Route::OpenidMetadata => self.documents.openid(caller),
             Route::Jwks => self.documents.jwks(caller),
             Route::Register => register::post(self, exchange, caller, request).await,
+            Route::Authorize => endpoints::authorize::any(self, exchange, caller, request).await,
+            Route::Consent => consent::post(self, exchange, caller, request).await,
+            Route::Token => endpoints::token::post(self, exchange, caller, request).await,
+            Route::Introspect => bearer::introspect(self, exchange, caller, request).await,
+            Route::Revoke => bearer::revoke(self, exchange, caller, request).await,
+            Route::Userinfo => bearer::userinfo(self, exchange, caller, request).await,
             Route::CaPem => ca::pem(self, caller),
             Route::CaPage => ca::page(self, caller),
             Route::Landing => reply::page(

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_oauth::params::Params;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
@@ -28,6 +30,27 @@ pub(crate) async fn read(body: Incoming, limits: &Limits) -> Result<Bytes, Reply
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
         Some(Err(_)) => Err(reply::refuse(status::BROKEN, "the body ended before it was complete")),
     }
+}
+
+/// Reads all of a form.
+pub(crate) async fn form(headers: &HeaderMap, body: Incoming, limits: &Limits) -> Result<Params, Reply> {
+    if !is(headers, "application/x-www-form-urlencoded") {
+        return Err(reply::refuse(
+            status::WRONG_TYPE,
+            "Content-Type must be application/x-www-form-urlencoded",
+        ));
+    }
+    Ok(Params::parse(&read(body, limits).await?))
+}
+
+/// Whether the body says it is of this media type.
+pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(media_type)
 }
 
 async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {

@@ -27,8 +27,28 @@ pub struct ServerConfig {
     pub dcr_max_clients_per_user: u64,
     /// Requests per second that one node may send, with bursts of twice that; 0 means any number.
     pub rate_limit_per_peer: u32,
+    /// How long what was granted lives.
+    pub tokens: TokenSettings,
     /// Limits that protect the process.
     pub limits: Limits,
+}
+
+/// How long what was granted lives.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// From consent to the last refresh, whatever happens.
+    pub grant_lifetime: Duration,
+    /// How long a spent refresh token still gives its successor to the node that rotated it.
+    pub refresh_grace: Duration,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        Self {
+            grant_lifetime: Duration::from_secs(30 * 24 * 3600),
+            refresh_grace: Duration::from_secs(600),
+        }
+    }
 }
 
 /// Where certificates come from.

@@ -1,5 +1,9 @@
 //! One file per endpoint. Each takes the caller: an endpoint without an identity does not compile.
 
+pub(crate) mod authorize;
+pub(crate) mod bearer;
 pub(crate) mod ca;
+pub(crate) mod consent;
 pub(crate) mod metadata;
 pub(crate) mod register;
+pub(crate) mod token;

@@ -13,6 +13,8 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::signer::{Signer, Type};
+
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -46,13 +48,9 @@ impl Record for Stored {
 
 /// The keys of a running server, parsed once.
 pub(crate) struct Keys {
-    keys: Vec<Key>,
+    first: Signer,
+    others: Vec<Signer>,
     jwks: String,
-}
-
-struct Key {
-    kid: String,
-    pair: EcdsaKeyPair,
 }
 
 const ES256: &str = "ES256";
@@ -79,21 +77,37 @@ impl Keys {
     }
 
     fn parse(stored: &[Stored]) -> Result<Self, KeyError> {
-        let mut keys = Vec::with_capacity(stored.len());
+        let mut signers = Vec::with_capacity(stored.len());
         for record in stored {
             let unusable = || KeyError::Unusable(record.kid.clone());
             let pkcs8 = Zeroizing::new(URL_SAFE_NO_PAD.decode(&*record.pkcs8).map_err(|_| unusable())?);
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).map_err(|_| unusable())?;
-            keys.push(Key {
+            signers.push(Signer {
                 kid: record.kid.clone(),
                 pair,
             });
         }
-        let published: Vec<_> = keys.iter().filter_map(Key::jwk).collect();
+        let published: Vec<_> = signers.iter().filter_map(jwk).collect();
+        let mut signers = signers.into_iter();
         Ok(Self {
+            first: signers
+                .next()
+                .ok_or_else(|| KeyError::Unusable("that should be there".into()))?,
+            others: signers.collect(),
             jwks: json!({ "keys": published }).to_string(),
-            keys,
         })
+    }
+
+    /// The key that signs new tokens.
+    pub(crate) const fn signer(&self) -> &Signer {
+        &self.first
+    }
+
+    /// The claims of an access token that one of our keys signed.
+    pub(crate) fn access_claims(&self, token: &str) -> Option<Vec<u8>> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .find_map(|signer| signer.verify(Type::AccessToken, token))
     }
 
     /// The JWK set (RFC 7517 5) of the public halves.
@@ -102,16 +116,14 @@ impl Keys {
     }
 
     /// The algorithms that can be asked for.
-    pub(crate) fn algorithms(&self) -> &'static [&'static str] {
-        if self.keys.is_empty() { &[] } else { &[ES256] }
+    pub(crate) const fn algorithms(&self) -> &'static [&'static str] {
+        &[ES256]
     }
 }
 
-impl Key {
-    fn jwk(&self) -> Option<serde_json::Value> {
-        let (x, y) = coordinates(&self.pair)?;
-        Some(json!({ "kty": "EC", "crv": "P-256", "alg": ES256, "use": "sig", "kid": self.kid, "x": x, "y": y }))
-    }
+fn jwk(signer: &Signer) -> Option<serde_json::Value> {
+    let (x, y) = coordinates(&signer.pair)?;
+    Some(json!({ "kty": "EC", "crv": "P-256", "alg": ES256, "use": "sig", "kid": signer.kid, "x": x, "y": y }))
 }
 
 /// The public point, which stands uncompressed: 4, x, y.

@@ -22,6 +22,7 @@ mod peer;
 mod reply;
 mod route;
 mod server;
+mod signer;
 mod status;
 mod sweep;
 mod tls;
@@ -32,10 +33,10 @@ mod tests;
 
 pub use self::{
     clock::Clock,
-    config::{Limits, ServerConfig, TlsMode},
+    config::{Limits, ServerConfig, TlsMode, TokenSettings},
     counters::{CounterSnapshot, RouteCount},
     issuer::Issuer,
-    peer::{Inbound, Peer, Withdrawn},
+    peer::{Directory, Inbound, Peer, Withdrawn},
     server::{ServeError, Server, StartError},
     tls::{TlsError, stored_root_pem},
 };

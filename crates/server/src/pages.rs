@@ -1,7 +1,13 @@
 //! Pages for people. Everything a client or user chose is escaped by the template.
 
-use countersign_oauth::caller::Caller;
+use countersign_oauth::{
+    authorize::Question,
+    caller::Caller,
+    client::Client,
+    redirect::{Kind, RedirectUri},
+};
 use maud::{DOCTYPE, Markup, html};
+use url::Url;
 
 use crate::{issuer::Issuer, route::Route};
 
@@ -103,4 +109,94 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
             }
         },
     )
+}
+
+/// The question whether `client` may act for `caller`: what is known first, what it says about itself second.
+pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> Markup {
+    let request = &question.ticket.request;
+    let who = caller.user_label();
+    let name = client
+        .descriptions
+        .client_name
+        .as_ref()
+        .map_or("an application without a name", |name| name.as_str());
+    layout(
+        "Continue?",
+        &html! {
+            h1 { "Let this application act for you?" }
+            p.lead { "It calls itself " strong { (name) } ", which nobody has verified." }
+            section {
+                h2 { "What is known" }
+                dl {
+                    dt { "Registered by" } dd { (client.registrant.user) " on " (client.registrant.node_name) }
+                    dt { "On" } dd { (client.issued_at.date()) }
+                    dt { "Answer goes to" } dd { (destination(&request.redirect_uri)) }
+                    dt { "For" } dd {
+                        @for resource in &request.resources { code { (resource.as_str()) } " " }
+                        @if request.resources.is_empty() { "your identity at this server only" }
+                    }
+                    dt { "May" } dd {
+                        @for scope in &request.scopes { code { (scope) } " " }
+                        @if request.scopes.is_empty() { "use it in your name, without further rights" }
+                    }
+                }
+                p.note { "You are " strong { (who) } " on " (caller.node_name) ", because the key of this connection is that node's." }
+            }
+            form method="post" action=(Route::Consent.path()) {
+                input type="hidden" name="ticket" value=(question.ticket_secret.reveal());
+                div.actions {
+                    button type="submit" name="choice" value="allow" { "Continue as " (who) }
+                    button.quiet type="submit" name="choice" value="deny" { "Cancel" }
+                }
+            }
+        },
+    )
+}
+
+/// Why the user is not sent on.
+pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
+    layout(
+        "This did not work",
+        &html! {
+            h1 { "This did not work" }
+            section {
+                p.warning { (sentence(reason)) }
+                p.note { "Whoever runs this server finds more in its log under " code { (request_id) } "." }
+            }
+        },
+    )
+}
+
+fn sentence(reason: &str) -> String {
+    let mut chars = reason.chars();
+    let first = chars
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// Where an answer goes, in words.
+fn destination(redirect_uri: &str) -> String {
+    match RedirectUri::parse(redirect_uri).map(|uri| uri.kind()) {
+        Ok(Kind::Web) => Url::parse(redirect_uri)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_else(|| redirect_uri.to_owned()),
+        Ok(Kind::Loopback) => "an app on this computer".to_owned(),
+        Ok(Kind::PrivateUse) => {
+            let scheme = redirect_uri.split(':').next().unwrap_or_default();
+            format!("an app on this computer ({scheme})")
+        }
+        Err(_) => redirect_uri.to_owned(),
+    }
+}
+
+/// The source expression that lets a form end at this redirect URI.
+pub(crate) fn redirect_source(redirect_uri: &str) -> String {
+    match Url::parse(redirect_uri) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url.origin().ascii_serialization(),
+        Ok(url) => format!("{}:", url.scheme()),
+        Err(_) => String::new(),
+    }
 }

@@ -25,6 +25,12 @@ pub trait Peer: Send + Sync + 'static {
     fn withdrawn(&self) -> Pin<Box<dyn Future<Output = Withdrawn> + Send + '_>>;
 }
 
+/// The nodes of the tailnet, for what was given to one of them earlier.
+pub trait Directory: Send + Sync + 'static {
+    /// What the netmap now says about a node, which may be offline; `None` when the tailnet no longer has it.
+    fn node(&self, stable_id: &str) -> Option<Caller>;
+}
+
 /// A source of connections.
 pub trait Inbound: Send {
     /// The bytes of a connection.

@@ -5,7 +5,8 @@ use countersign_oauth::error::{ErrorCode, OAuthError};
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+        X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body_util::Full;
@@ -17,10 +18,6 @@ use crate::status;
 
 /// A complete answer.
 pub(crate) type Reply = Response<Full<Bytes>>;
-
-/// What browsers may do with our pages: show them, with our style sheet and nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                           frame-ancestors 'none'; base-uri 'none'";
 
 /// An answer with a body of some type. Not to be stored by anybody unless [`cached`] says so.
 pub(crate) fn body(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
@@ -58,9 +55,18 @@ pub(crate) fn readable_json(status: StatusCode, value: &impl Serialize) -> Reply
 
 /// An HTML page.
 pub(crate) fn page(status: StatusCode, markup: Markup) -> Reply {
+    page_leading_to(status, markup, "")
+}
+
+/// An HTML page whose form ends with a redirect to `origin`, to which Chromium applies `form-action` as well.
+pub(crate) fn page_leading_to(status: StatusCode, markup: Markup, origin: &str) -> Reply {
     let mut reply = body(status, "text/html; charset=utf-8", markup.into_string());
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {origin}; frame-ancestors 'none'; base-uri 'none'"
+    );
     let headers = reply.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(
         HeaderName::from_static("x-frame-options"),
         HeaderValue::from_static("DENY"),
@@ -69,6 +75,35 @@ pub(crate) fn page(status: StatusCode, markup: Markup) -> Reply {
         HeaderName::from_static("referrer-policy"),
         HeaderValue::from_static("same-origin"),
     );
+    reply
+}
+
+/// Sends the browser back to the client.
+pub(crate) fn back(location: &str) -> Reply {
+    let mut reply = body(status::BACK, "text/plain; charset=utf-8", "");
+    let headers = reply.headers_mut();
+    headers.insert(
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            headers.insert(LOCATION, location);
+            reply
+        }
+        Err(_) => refuse(status::BAD_PAGE, "the redirect URI cannot be put into a header"),
+    }
+}
+
+/// An OAuth error that asks for credentials (RFC 6749 5.2, RFC 6750 3).
+pub(crate) fn challenge(error: &OAuthError, scheme: &str) -> Reply {
+    let mut reply = oauth_error(error);
+    if reply.status() == status::of(ErrorCode::InvalidClient) {
+        let value = format!("{scheme} realm=\"countersign\", error=\"{}\"", error.code().as_str());
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            reply.headers_mut().insert(WWW_AUTHENTICATE, value);
+        }
+    }
     reply
 }
 

@@ -10,6 +10,12 @@ pub(crate) enum Route {
     OpenidMetadata,
     Jwks,
     Register,
+    Authorize,
+    Consent,
+    Token,
+    Introspect,
+    Revoke,
+    Userinfo,
     CaPem,
     CaPage,
     Landing,
@@ -37,11 +43,17 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
         Self::Register,
+        Self::Authorize,
+        Self::Consent,
+        Self::Token,
+        Self::Introspect,
+        Self::Revoke,
+        Self::Userinfo,
         Self::CaPem,
         Self::CaPage,
         Self::Landing,
@@ -58,6 +70,12 @@ impl Route {
             Self::OpenidMetadata => path::OPENID_METADATA,
             Self::Jwks => path::JWKS,
             Self::Register => path::REGISTER,
+            Self::Authorize => path::AUTHORIZE,
+            Self::Consent => path::CONSENT,
+            Self::Token => path::TOKEN,
+            Self::Introspect => path::INTROSPECT,
+            Self::Revoke => path::REVOKE,
+            Self::Userinfo => path::USERINFO,
             Self::CaPem => "/ca.pem",
             Self::CaPage => "/ca",
             Self::Landing => "/",
@@ -67,10 +85,13 @@ impl Route {
 
     /// The methods it answers, as `Allow` lists them; `OPTIONS` belongs to those that other pages may read.
     pub(crate) const fn allowed(self) -> &'static str {
-        match (self, self.cors()) {
-            (Self::Register, _) => "POST, OPTIONS",
-            (_, Cors::SameOrigin) => "GET, HEAD",
-            (_, Cors::Anyone | Cors::Registration) => "GET, HEAD, OPTIONS",
+        match self {
+            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks => "GET, HEAD, OPTIONS",
+            Self::Register | Self::Token | Self::Revoke => "POST, OPTIONS",
+            Self::Userinfo => "GET, POST, OPTIONS",
+            Self::Authorize => "GET, POST",
+            Self::Consent | Self::Introspect => "POST",
+            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => "GET, HEAD",
         }
     }
 
@@ -80,16 +101,18 @@ impl Route {
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Register => Kind::Protocol,
             Self::CaPem | Self::CaPage | Self::Landing | Self::Style => Kind::Page,
+            _ => Kind::Protocol,
         }
     }
 
     pub(crate) const fn cors(self) -> Cors {
         match self {
-            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks => Cors::Anyone,
+            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Token | Self::Revoke | Self::Userinfo => {
+                Cors::Anyone
+            }
             Self::Register => Cors::Registration,
-            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => Cors::SameOrigin,
+            _ => Cors::SameOrigin,
         }
     }
 }

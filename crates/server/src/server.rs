@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::App,
+    app::{App, Parts},
     clock::{self, Clock},
     config::ServerConfig,
     connection,
     counters::{CounterSnapshot, bump},
     endpoints::metadata::Documents,
     keys::{KeyError, Keys},
-    peer::{Inbound, Peer},
+    peer::{Directory, Inbound, Peer},
     sweep,
     tls::{Tls, TlsError},
 };
@@ -53,17 +53,31 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Prepares keys, certificates and documents. `config.issuer` has passed [`crate::issuer::check`].
+    /// Prepares keys, certificates and documents. `directory` knows the nodes to which grants were given. `config.issuer` has passed [`crate::issuer::check`].
     ///
     /// # Errors
     /// [`StartError`]; nothing is served then.
-    pub async fn new(config: ServerConfig, store: Store, clock: Clock) -> Result<Self, StartError> {
+    pub async fn new(
+        config: ServerConfig,
+        store: Store,
+        clock: Clock,
+        directory: Arc<dyn Directory>,
+    ) -> Result<Self, StartError> {
         let now = clock.now();
         let keys = Keys::open(&store, now).await?;
         let tls = Tls::start(&config.tls, &config.issuer, &store, now).await?;
         let documents = Documents::new(&config, &keys)?;
         let run = clock::rng()?.next_u32();
-        Ok(Self(Arc::new(App::new(config, store, clock, tls, documents, run))))
+        let parts = Parts {
+            store,
+            clock,
+            tls,
+            keys,
+            directory,
+            documents,
+            run,
+        };
+        Ok(Self(Arc::new(App::new(config, parts))))
     }
 
     /// Serves `inbound` until `stop` is cancelled, then lets requests in progress finish for `limits.shutdown_grace`.

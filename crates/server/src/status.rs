@@ -6,12 +6,22 @@ use http::StatusCode;
 /// The status of an OAuth error (RFC 6749 5.2, RFC 7591 3.2.2).
 pub(crate) const fn of(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::InvalidRequest | ErrorCode::InvalidRedirectUri | ErrorCode::InvalidClientMetadata => {
-            StatusCode::BAD_REQUEST
-        }
+        ErrorCode::InvalidClient | ErrorCode::InvalidToken => StatusCode::UNAUTHORIZED,
         ErrorCode::AccessDenied => StatusCode::FORBIDDEN,
         ErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::InvalidRequest
+        | ErrorCode::InvalidRedirectUri
+        | ErrorCode::InvalidClientMetadata
+        | ErrorCode::InvalidGrant
+        | ErrorCode::UnauthorizedClient
+        | ErrorCode::UnsupportedGrantType
+        | ErrorCode::UnsupportedResponseType
+        | ErrorCode::InvalidScope
+        | ErrorCode::InvalidTarget
+        | ErrorCode::InteractionRequired
+        | ErrorCode::RequestNotSupported
+        | ErrorCode::RequestUriNotSupported => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -43,3 +53,7 @@ pub(crate) const FOREIGN_ORIGIN: StatusCode = StatusCode::FORBIDDEN;
 pub(crate) const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
 /// All peers together ask too much.
 pub(crate) const OVERLOADED: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+/// Back to the client; 303 so that a form is never sent on (RFC 9700 4.12).
+pub(crate) const BACK: StatusCode = StatusCode::SEE_OTHER;
+/// A page that says why the user is not sent on.
+pub(crate) const BAD_PAGE: StatusCode = StatusCode::BAD_REQUEST;

@@ -1,12 +1,17 @@
-//! Forgets registered clients that never obtained a code or token.
+//! Forgets what has ended: clients that never obtained a code or token, consent pages, codes, grants.
 
 use std::time::Duration;
 
-use countersign_oauth::{audit::AuditRecord, client::Client};
-use countersign_store::{ByOwner, CommitError, Store, StoreError, UnusedUntil, clients_of};
+use countersign_oauth::{
+    audit::AuditRecord,
+    authorize::Ticket,
+    client::Client,
+    grant::{Code, Grant},
+};
+use countersign_store::{ByOwner, CommitError, Due, DueKind, Store, StoreError, UnusedUntil, clients_of};
 use time::OffsetDateTime;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, endpoints::consent::open_pages};
 
 const EVERY: Duration = Duration::from_secs(60);
 const PAGE: usize = 200;
@@ -19,6 +24,9 @@ pub(crate) async fn run(store: &Store, clock: &Clock) {
             Ok(0) => {}
             Ok(expired) => tracing::info!(event = "clients_expired", expired, "unused clients were forgotten"),
             Err(error) => tracing::error!(%error, "unused clients could not be looked for"),
+        }
+        if let Err(error) = ended(store, clock.now()).await {
+            tracing::error!(%error, "records that have ended could not be looked for");
         }
     }
 }
@@ -36,6 +44,40 @@ pub(crate) async fn once(store: &Store, now: OffsetDateTime) -> Result<usize, St
         // A page on which nothing could be done would come back for ever.
         if due.len() < PAGE || expired == before {
             return Ok(expired);
+        }
+    }
+}
+
+/// Removes every page, code and grant that had ended at `now`.
+pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
+    loop {
+        let due = store.scan::<Due>(b"", None, PAGE).await?.records;
+        let due: Vec<_> = due.into_iter().take_while(|entry| entry.at <= now).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for entry in &due {
+            let mut reads = store.reads();
+            let page = match entry.what {
+                DueKind::Ticket => reads.get::<Ticket>(&entry.id).await?,
+                DueKind::Code | DueKind::Grant => None,
+            };
+            let mut txn = reads.into_txn();
+            txn.delete::<Due>(countersign_store::Record::id(entry));
+            match entry.what {
+                DueKind::Ticket => txn.delete::<Ticket>(&entry.id),
+                DueKind::Code => txn.delete::<Code>(&entry.id),
+                DueKind::Grant => txn.delete::<Grant>(&entry.id),
+            }
+            if let Some(page) = page {
+                txn.count(&open_pages(&page.node_id), -1, None);
+            }
+            match store.commit(txn).await {
+                Ok(_) => {}
+                // It was answered at this moment, which is as well.
+                Err(CommitError::Conflict(_)) => return Ok(()),
+                Err(CommitError::Store(error)) => return Err(error),
+            }
         }
     }
 }

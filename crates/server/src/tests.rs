@@ -29,8 +29,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, CounterSnapshot, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode, Withdrawn, sweep};
+use crate::{
+    Clock, CounterSnapshot, Directory, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode, TokenSettings,
+    Withdrawn, sweep,
+};
 
+mod flow;
 mod limits;
 mod names;
 mod registration;
@@ -50,6 +54,7 @@ impl Node {
     fn user(id: i64, login: &str, rules: &[&str]) -> Self {
         Self::new(Caller {
             node_id: format!("n{login}"),
+            node_number: id,
             node_name: format!("{login}-laptop.example.ts.net"),
             node_key: format!("nodekey:{login}"),
             addresses: Vec::new(),
@@ -118,6 +123,7 @@ impl Inbound for Wire {
 struct Rig {
     server: Server,
     store: Store,
+    nodes: Nodes,
     seconds: Arc<AtomicI64>,
     dial: mpsc::Sender<(DuplexStream, Arc<dyn Peer>)>,
     stop: CancellationToken,
@@ -135,7 +141,20 @@ fn config() -> ServerConfig {
         routers_are_users: false,
         dcr_max_clients_per_user: 0,
         rate_limit_per_peer: 0,
+        tokens: TokenSettings::default(),
         limits: Limits::default(),
+    }
+}
+
+/// The nodes that the fake tailnet has, connected or not.
+#[derive(Clone, Default)]
+struct Nodes(Arc<Mutex<Vec<Node>>>);
+
+impl Directory for Nodes {
+    fn node(&self, stable_id: &str) -> Option<Caller> {
+        let nodes = self.0.lock();
+        let node = nodes.iter().find(|node| node.facts.lock().node_id == stable_id)?;
+        node.caller().ok()
     }
 }
 
@@ -150,7 +169,10 @@ impl Rig {
             let seconds = Arc::clone(&seconds);
             move || OffsetDateTime::from_unix_timestamp(seconds.load(Relaxed)).unwrap()
         });
-        let server = Server::new(config, store.clone(), clock).await.unwrap();
+        let nodes = Nodes::default();
+        let server = Server::new(config, store.clone(), clock, Arc::new(nodes.clone()))
+            .await
+            .unwrap();
         let (dial, wire) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let task = tokio::spawn({
@@ -160,6 +182,7 @@ impl Rig {
         Self {
             server,
             store,
+            nodes,
             seconds,
             dial,
             stop,
@@ -172,6 +195,11 @@ impl Rig {
     }
 
     async fn connect(&self, node: &Node) -> DuplexStream {
+        let id = node.facts.lock().node_id.clone();
+        let known = self.nodes.node(&id).is_some();
+        if !known {
+            self.nodes.0.lock().push(node.clone());
+        }
         let (ours, theirs) = duplex(64 << 10);
         self.dial.send((theirs, Arc::new(node.clone()))).await.unwrap();
         ours

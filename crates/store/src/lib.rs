@@ -22,7 +22,7 @@ pub use self::{
     error::{CommitError, OpenError, StoreError},
     key::Key,
     record::Record,
-    records::{ByOwner, UnusedUntil, clients_of},
+    records::{ByOwner, Due, DueKind, UnusedUntil, clients_of},
     store::{Committed, OpenOptions, Page, Reads, Store},
     txn::Txn,
 };

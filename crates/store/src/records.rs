@@ -4,8 +4,10 @@
 //! work does not grow with what else is stored.
 
 use countersign_oauth::{
+    authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
+    grant::{Code, Grant},
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -68,12 +70,76 @@ impl Record for UnusedUntil {
     const FORMAT: u32 = 1;
 
     fn id(&self) -> Vec<u8> {
-        // Times before 1970 do not occur; big-endian sorts them by time.
-        let mut id = u64::try_from(self.at.unix_timestamp())
-            .unwrap_or(0)
-            .to_be_bytes()
-            .to_vec();
+        let mut id = by_time(self.at);
         id.extend_from_slice(self.client.as_str().as_bytes());
         id
     }
+}
+
+impl Record for Ticket {
+    const TABLE: &'static str = "ticket";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.hash.to_text().into_bytes()
+    }
+}
+
+impl Record for Code {
+    const TABLE: &'static str = "code";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.hash.to_text().into_bytes()
+    }
+}
+
+impl Record for Grant {
+    const TABLE: &'static str = "grant";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.id.as_str().into()
+    }
+}
+
+/// Index: records that end at some time, in the order of their time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// When it ends.
+    #[serde(with = "time::serde::timestamp")]
+    pub at: OffsetDateTime,
+    /// What ends.
+    pub what: DueKind,
+    /// The id of the record, which is text in each of these tables.
+    pub id: String,
+}
+
+/// The table of a record that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DueKind {
+    /// A [`Ticket`].
+    Ticket,
+    /// A [`Code`], spent or not.
+    Code,
+    /// A [`Grant`].
+    Grant,
+}
+
+impl Record for Due {
+    const TABLE: &'static str = "due";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        let mut id = by_time(self.at);
+        id.push(self.what as u8);
+        id.extend_from_slice(self.id.as_bytes());
+        id
+    }
+}
+
+/// Ids that sort by time: big-endian seconds. Times before 1970 do not occur.
+fn by_time(at: OffsetDateTime) -> Vec<u8> {
+    u64::try_from(at.unix_timestamp()).unwrap_or(0).to_be_bytes().to_vec()
 }

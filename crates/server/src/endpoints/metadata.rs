@@ -24,7 +24,7 @@ impl Documents {
     pub(crate) fn new(config: &ServerConfig, keys: &Keys) -> Result<Self, serde_json::Error> {
         let features = Features {
             registration: config.registration != Mode::Off,
-            codes: false,
+            codes: true,
         };
         let issuer = config.issuer.as_str();
         Ok(Self {

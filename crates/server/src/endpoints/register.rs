@@ -7,7 +7,7 @@ use countersign_oauth::{
     register::{self, Outcome, Refused, Registered, Request, Rules},
 };
 use countersign_store::{ByOwner, CommitError, Store, StoreError, Txn, UnusedUntil, clients_of};
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::HeaderMap;
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -74,12 +74,7 @@ fn refused_by_origin(app: &App, headers: &HeaderMap) -> Option<Reply> {
         );
         return Some(reply::error_with_status(status::FOREIGN_ORIGIN, &error));
     }
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    (!essence.eq_ignore_ascii_case("application/json"))
+    (!body::is(headers, "application/json"))
         .then(|| reply::refuse(status::WRONG_TYPE, "Content-Type must be application/json"))
 }
 

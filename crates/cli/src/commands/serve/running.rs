@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_oauth::register::Mode;
-use countersign_server::{Clock, Issuer, Limits, Server, ServerConfig, TlsMode, issuer};
+use countersign_server::{Clock, Issuer, Limits, Server, ServerConfig, TlsMode, TokenSettings, issuer};
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::{AuthKey, MachinePublic, Node, NodeConfig, NodeState};
 use time::OffsetDateTime;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{board::Board, error::ServeError, show};
 use crate::{
     config::{Registration, Settings, Tls},
-    tailnet::TailnetInbound,
+    tailnet::{TailnetDirectory, TailnetInbound},
 };
 
 /// Folder of the store in the state folder.
@@ -41,7 +41,7 @@ impl Running {
     /// Joins, opens the store, and listens.
     pub(super) async fn start(settings: &Settings, board: &Arc<Board>) -> Result<Self, ServeError> {
         let watched = Arc::clone(board);
-        let node = Node::start_watched(node_config(settings), move |state| show(&watched, state)).await?;
+        let node = Arc::new(Node::start_watched(node_config(settings), move |state| show(&watched, state)).await?);
         let store = open_store(settings, &node).await?;
         let server = server(settings, &node, &store).await?;
         let listener = node.listen(settings.port)?;
@@ -51,7 +51,7 @@ impl Running {
             async move { server.serve(TailnetInbound(listener), stop).await }
         });
         Ok(Self {
-            node: Arc::new(node),
+            node,
             server,
             store,
             task,
@@ -135,7 +135,7 @@ pub(crate) fn store_options(state_dir: &Path, machine_key: MachinePublic, entrop
     }
 }
 
-async fn server(settings: &Settings, node: &Node, store: &Store) -> Result<Server, ServeError> {
+async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<Server, ServeError> {
     let status = node.status();
     let https = settings.tls != Tls::Off;
     let derived = Issuer::derive(https, &status.name, settings.port)?;
@@ -158,7 +158,9 @@ async fn server(settings: &Settings, node: &Node, store: &Store) -> Result<Serve
         routers_are_users: settings.routers_are_users,
         dcr_max_clients_per_user: settings.dcr_max_clients_per_user.into(),
         rate_limit_per_peer: settings.rate_limit_per_peer,
+        tokens: TokenSettings::default(),
         limits: Limits::default(),
     };
-    Ok(Server::new(config, store.clone(), Clock::system()).await?)
+    let directory = Arc::new(TailnetDirectory(Arc::clone(node)));
+    Ok(Server::new(config, store.clone(), Clock::system(), directory).await?)
 }

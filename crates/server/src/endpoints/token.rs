@@ -1,0 +1,277 @@
+//! `POST /token`: one store transaction around one decision, then signatures.
+
+use countersign_oauth::{
+    audit::AuditRecord,
+    caller::Caller,
+    client::{Client, GrantType},
+    client_auth::Presented,
+    error::{ErrorCode, OAuthError},
+    grant::{Code, Grant},
+    params::Params,
+    token::{self, ACCESS_LIFETIME, Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
+};
+use countersign_store::{CommitError, Due, DueKind, Reads, StoreError, Txn};
+use http::{HeaderMap, Request, header::AUTHORIZATION};
+use hyper::body::Incoming;
+use rand_core::RngCore;
+use serde_json::Value;
+
+use crate::{
+    app::{App, Exchange},
+    body, clock,
+    event::{self, Decision},
+    reply::{self, Reply},
+    signer::{SignError, Type},
+    status,
+};
+
+const EVENT: &str = "token";
+/// Two processes of one client that refresh at once conflict; the second then finds the successor.
+const ATTEMPTS: usize = 8;
+
+pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, request: Request<Incoming>) -> Reply {
+    let (parts, incoming) = request.into_parts();
+    let params = match body::form(&parts.headers, incoming, &app.config.limits).await {
+        Ok(params) => params,
+        Err(reply) => return reply,
+    };
+    match answer(app, exchange, caller, &parts.headers, &params).await {
+        Ok(reply) => reply,
+        Err(TokenError::Refused(client, error)) => {
+            event::decided(
+                EVENT,
+                caller,
+                &client,
+                Decision::Refused,
+                &exchange.request_id,
+                error.description(),
+            );
+            reply::challenge(&error, "Basic")
+        }
+        Err(TokenError::Failed(error)) => {
+            tracing::error!(%error, request_id = exchange.request_id, "a token request failed");
+            reply::failed(&exchange.request_id)
+        }
+    }
+}
+
+/// The client of a request, once it has authenticated.
+pub(crate) async fn authenticated(
+    reads: &mut Reads<'_>,
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<Client, TokenError> {
+    let header = match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
+        None => None,
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => Some(""),
+    };
+    let presented = Presented::read(header, params).map_err(|error| TokenError::Refused(String::new(), error))?;
+    let client = reads.get::<Client>(presented.client.as_str()).await?;
+    match (presented.verify(client.as_ref()), client) {
+        (Ok(()), Some(client)) => Ok(client),
+        (Err(error), client) => {
+            let id = client.map(|client| client.id.to_string()).unwrap_or_default();
+            Err(TokenError::Refused(id, error))
+        }
+        (Ok(()), None) => Err(TokenError::Refused(
+            String::new(),
+            OAuthError::new(ErrorCode::InvalidClient, "the client is unknown"),
+        )),
+    }
+}
+
+async fn answer(
+    app: &App,
+    exchange: &Exchange,
+    caller: &Caller,
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<Reply, TokenError> {
+    let mut rng = clock::rng().map_err(Failure::from)?;
+    for _ in 0..ATTEMPTS {
+        let mut reads = app.store.reads();
+        let client = authenticated(&mut reads, headers, params).await?;
+        let outcome = decide(app, exchange, caller, &mut reads, &client, params, &mut rng).await?;
+        let (writes, result, suspicious) = match outcome {
+            Outcome::Issued { writes, tokens } => (writes, Ok(tokens), false),
+            Outcome::Refused {
+                error,
+                writes,
+                suspicious,
+            } => (writes, Err(error), suspicious),
+        };
+        let txn = transaction(reads, exchange, caller, &client, writes, suspicious, &result)?;
+        if let Some(txn) = txn {
+            match app.store.commit(txn).await {
+                Ok(_) => {}
+                Err(CommitError::Conflict(_)) => continue,
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
+        }
+        let tokens = result.map_err(|error| TokenError::Refused(client.id.to_string(), error))?;
+        let reply = signed(app, *tokens).map_err(Failure::from)?;
+        event::decided(
+            EVENT,
+            caller,
+            client.id.as_str(),
+            Decision::Allowed,
+            &exchange.request_id,
+            "tokens issued",
+        );
+        return Ok(reply);
+    }
+    let error = OAuthError::new(
+        ErrorCode::TemporarilyUnavailable,
+        "too many requests for one grant at once; try again",
+    );
+    Err(TokenError::Refused(String::new(), error))
+}
+
+async fn decide(
+    app: &App,
+    exchange: &Exchange,
+    caller: &Caller,
+    reads: &mut Reads<'_>,
+    client: &Client,
+    params: &Params,
+    rng: &mut (dyn RngCore + Send),
+) -> Result<Outcome, TokenError> {
+    let refused = |error| TokenError::Refused(client.id.to_string(), error);
+    let asking = |live| Asking {
+        params,
+        client,
+        caller,
+        live,
+        rules: &app.tokens,
+        now: exchange.now,
+    };
+    let grant_type = params.required("grant_type").map_err(refused)?;
+    if grant_type == GrantType::AuthorizationCode.as_str() {
+        let hash = code::presented(params).map_err(refused)?;
+        let stored = reads.get::<Code>(hash.to_text()).await?;
+        let issued = match stored.as_ref().and_then(|code| code.grant.as_ref()) {
+            Some(id) => reads.get::<Grant>(id.as_str()).await?,
+            None => None,
+        };
+        let live = stored
+            .as_ref()
+            .and_then(|code| app.directory.node(&code.authorization.subject.node_id));
+        return Ok(code::redeem(&asking(live.as_ref()), stored, issued, rng));
+    }
+    if grant_type == GrantType::RefreshToken.as_str() {
+        let text = params.required("refresh_token").map_err(refused)?;
+        let Some(token) = refresh::RefreshToken::parse(text) else {
+            let error = OAuthError::new(
+                ErrorCode::InvalidGrant,
+                "the refresh token is wrong, expired or revoked",
+            );
+            return Err(refused(error));
+        };
+        let grant = reads.get::<Grant>(token.grant().as_str()).await?;
+        let live = grant
+            .as_ref()
+            .and_then(|grant| app.directory.node(&grant.authorization.subject.node_id));
+        return Ok(refresh::refresh(&asking(live.as_ref()), &token, grant, rng));
+    }
+    if grant_type == GrantType::ClientCredentials.as_str() {
+        let live = app.directory.node(&client.registrant.node_id);
+        return Ok(machine::issue(&asking(live.as_ref()), rng));
+    }
+    Err(refused(OAuthError::new(
+        ErrorCode::UnsupportedGrantType,
+        "grant_type must be authorization_code, refresh_token or client_credentials",
+    )))
+}
+
+/// What is to be stored; nothing when nothing changed.
+fn transaction(
+    reads: Reads<'_>,
+    exchange: &Exchange,
+    caller: &Caller,
+    client: &Client,
+    writes: Writes,
+    suspicious: bool,
+    result: &Result<Box<Tokens>, OAuthError>,
+) -> Result<Option<Txn>, StoreError> {
+    if writes.code.is_none() && writes.grant.is_none() && !suspicious {
+        return Ok(None);
+    }
+    let mut txn = reads.into_txn();
+    let is_new = writes.code.as_ref().is_some_and(|code| code.grant.is_some());
+    if let Some(code) = &writes.code {
+        txn.put(&**code)?;
+    }
+    if let Some(grant) = &writes.grant {
+        txn.put(&**grant)?;
+        if is_new {
+            txn.put(&Due {
+                at: grant.expires_at,
+                what: DueKind::Grant,
+                id: grant.id.as_str().to_owned(),
+            })?;
+        }
+    }
+    let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
+    if is_new {
+        txn.audit(&audit("code_redeemed"))?;
+    }
+    if let (true, Err(error)) = (suspicious, result) {
+        txn.audit(&audit("token_refused").with_detail(error.description()))?;
+    }
+    Ok(Some(txn))
+}
+
+fn signed(app: &App, tokens: Tokens) -> Result<Reply, SignError> {
+    let signer = app.keys.signer();
+    let access_token = signer.sign(Type::AccessToken, &tokens.access)?;
+    let id_token = match tokens.id {
+        Some(mut claims) => {
+            claims.insert("at_hash".into(), Value::from(token::at_hash(&access_token)));
+            Some(signer.sign(Type::IdToken, &claims)?)
+        }
+        None => None,
+    };
+    Ok(reply::json(
+        status::FOUND,
+        &Response {
+            access_token: &access_token,
+            token_type: "Bearer",
+            expires_in: ACCESS_LIFETIME.whole_seconds(),
+            scope: tokens.scopes.join(" "),
+            id_token: id_token.as_deref(),
+            refresh_token: tokens.refresh.as_deref().map(String::as_str),
+        },
+    ))
+}
+
+/// Why there are no tokens.
+pub(crate) enum TokenError {
+    /// The client is told why; its id goes into the log.
+    Refused(String, OAuthError),
+    /// Our own fault.
+    Failed(Failure),
+}
+
+/// What failed on our side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the system has no random bytes: {0}")]
+    Entropy(#[from] getrandom::Error),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl From<Failure> for TokenError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
