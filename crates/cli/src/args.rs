@@ -35,6 +35,9 @@ pub(crate) enum Task {
     /// Join the tailnet and serve
     #[command(after_help = SETTINGS)]
     Serve(Settings),
+    /// Show it all on a tailnet in this process: no root, no network, nothing installed
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArgs),
     /// Show how the running server is doing
     Status(StatusArgs),
     /// Print the root certificate of the internal CA, and its SHA-256 on stderr

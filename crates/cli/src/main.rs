@@ -4,6 +4,8 @@
 mod args;
 mod commands;
 mod config;
+#[cfg(feature = "demo")]
+mod demo;
 mod exit;
 mod log;
 mod notify;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let exit = match Cli::parse().command {
         Task::Serve(flags) => commands::serve::run(flags.0, started),
+        #[cfg(feature = "demo")]
+        Task::Demo(args) => demo::run(&args),
         Task::Status(args) => at_state_dir(&args.location, async |dir| commands::status::run(&args, dir).await),
         Task::Ca(location) => at_state_dir(&location, async |dir| commands::ca::run(dir).await),
         Task::Issuer(IssuerTask::Change(args)) => {

@@ -21,11 +21,12 @@ use std::{
 
 use tailnet_node::NodeState;
 
-pub(crate) use self::running::store_options;
-use self::{
+pub(crate) use self::{
     board::Board,
+    running::{Running, store_options},
+};
+use self::{
     error::ServeError,
-    running::Running,
     signals::{Signal, Signals},
 };
 use crate::{

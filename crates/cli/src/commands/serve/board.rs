@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The state of the server as others may see it.
-pub(super) struct Board {
+pub(crate) struct Board {
     started: Instant,
     control_url: String,
     netmap_max_age: Duration,
@@ -34,7 +34,7 @@ struct Now {
 }
 
 impl Board {
-    pub(super) fn new(settings: &Settings, started: Instant) -> Self {
+    pub(crate) fn new(settings: &Settings, started: Instant) -> Self {
         Self {
             started,
             control_url: settings.control_url.to_string(),

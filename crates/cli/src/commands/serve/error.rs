@@ -10,7 +10,7 @@ use crate::{exit::Exit, socket::SocketError};
 
 /// Why the server cannot go on. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ServeError {
+pub(crate) enum ServeError {
     /// The state folder cannot be made or used.
     #[error("cannot use the state folder {}: {error}; make it writable for this user or set state_dir", path.display())]
     StateDir { path: PathBuf, error: io::Error },

@@ -29,7 +29,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// A server on the tailnet.
-pub(super) struct Running {
+pub(crate) struct Running {
     node: Arc<Node>,
     server: Server,
     store: Store,
@@ -39,7 +39,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Joins, opens the store, and listens.
-    pub(super) async fn start(settings: &Settings, board: &Arc<Board>) -> Result<Self, ServeError> {
+    pub(crate) async fn start(settings: &Settings, board: &Arc<Board>) -> Result<Self, ServeError> {
         let watched = Arc::clone(board);
         let node = Arc::new(Node::start_watched(node_config(settings), move |state| show(&watched, state)).await?);
         let store = open_store(settings, &node).await?;
@@ -59,16 +59,16 @@ impl Running {
         })
     }
 
-    pub(super) fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
-    pub(super) fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Server {
         &self.server
     }
 
     /// Waits until a part ends that must not end, and says why; meanwhile shows how the node is.
-    pub(super) async fn ended(&mut self, board: &Board) -> ServeError {
+    pub(crate) async fn ended(&mut self, board: &Board) -> ServeError {
         let mut states = self.node.watch();
         loop {
             let state = states.borrow_and_update().clone();
@@ -90,7 +90,7 @@ impl Running {
     }
 
     /// Ends what is open, leaves the tailnet, and closes the store.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         if !self.task.is_finished()
             && let Err(error) = (&mut self.task).await

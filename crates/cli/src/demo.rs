@@ -1,0 +1,86 @@
+//! `countersign demo`: what Countersign does, shown on a tailnet that lives in this process.
+//!
+//! A control server, a relay and a STUN server come up on loopback; the server, alice and bob join them as three nodes,
+//! with the code they would use in production. Alice, whom the policy lets register clients, finds the server and
+//! registers one; bob, whom it does not, is refused. Every step is timed. Then the tailnet stays up, and curl can speak
+//! as either of them through a SOCKS proxy.
+
+mod client;
+mod people;
+mod server;
+mod story;
+mod transcript;
+
+use std::{error::Error, time::Duration};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{story::Story, transcript::Transcript};
+use crate::{commands::complain, exit::Exit};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// How long the nodes may take to leave.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End after the transcript, with 1 if a step failed
+    #[arg(long)]
+    once: bool,
+    /// What to log besides the transcript, on standard error
+    #[arg(long, value_name = "FILTER", default_value = "off")]
+    log: String,
+}
+
+/// Tells the story, and stays up unless told otherwise.
+pub(crate) fn run(args: &DemoArgs) -> Exit {
+    if let Err(error) = crate::log::start(&args.log) {
+        complain(error);
+        return Exit::Usage;
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let exit = runtime.block_on(demo(args));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            exit
+        }
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+async fn demo(args: &DemoArgs) -> Exit {
+    let mut transcript = Transcript::on_stdout();
+    let Ok(story) = Story::tell(&mut transcript).await else {
+        return Exit::Failed;
+    };
+    let mut exit = Exit::Done;
+    if !args.once {
+        match story.invite(&mut transcript).await {
+            Ok(_invitation) => told_to_end().await,
+            Err(error) => {
+                complain(format_args!("a proxy cannot listen on loopback: {error}"));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    story.end(GRACE).await;
+    exit
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn told_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    // An error means that Ctrl-C cannot be heard; going on would leave no way to end in order.
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
