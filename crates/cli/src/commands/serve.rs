@@ -96,6 +96,7 @@ async fn serve(settings: &Settings, reload: &Reload, started: Instant) -> Result
         auth_key,
         "countersign starts"
     );
+    board.enter(State::Joining);
     notify::status("joining the tailnet");
     let Some(running) = heeding(&mut signals, reload, Running::start(settings, &board)).await else {
         stopping(&board);

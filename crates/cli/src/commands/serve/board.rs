@@ -65,7 +65,7 @@ impl Board {
         let mut now = self.now();
         now.connected = connected;
         now.login_url = None;
-        now.problem = reason.map(|reason| format!("control cannot be reached: {reason}"));
+        now.problem = reason.map(str::to_owned);
     }
 
     /// Notes that the server is on the tailnet and listening.
