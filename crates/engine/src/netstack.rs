@@ -1,8 +1,8 @@
 //! The TCP/IP stack of one peer: connections, their sockets and buffers, and what they are allowed to cost.
 //!
-//! TCP segments that the packet filter has let through come in with [`Netstack::handle_tcp`]; segments go out through
-//! an [`Egress`] in [`Netstack::poll_egress`], under whatever budget that keeps. Applications read and write through
-//! wakers. smoltcp is named in [`device`] and [`socket`] only.
+//! TCP segments that the packet filter has let through come in with `Netstack::handle_tcp`; segments go out
+//! through an `Egress` in `Netstack::poll_egress`, under whatever budget that keeps. Applications read and write through
+//! wakers. smoltcp is named in `device.rs` and `socket.rs` only.
 //!
 //! - A socket exists from the SYN on, never before: there is no listening socket, only a set of ports.
 //! - Every socket has a smoltcp interface of its own, found by a hash of the four-tuple, and a line of those with
@@ -10,7 +10,7 @@
 //! - Buffers come out of one budget for the node ([`ConnectionMemory`]): 256 KiB each way while there is plenty, less
 //!   as it fills, and a SYN that no longer fits is dropped and counted. One connection therefore moves at most
 //!   256 KiB per round trip, which is 2 Gbit/s at 1 ms and 42 Mbit/s at 50 ms.
-//! - A connection in TIME-WAIT is a record, not a socket ([`time_wait`]).
+//! - A connection in TIME-WAIT is a record, not a socket (`time_wait.rs`).
 
 mod device;
 mod egress;

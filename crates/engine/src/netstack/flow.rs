@@ -11,6 +11,13 @@ pub struct ConnId {
     generation: u32,
 }
 
+#[cfg(test)]
+impl ConnId {
+    pub(super) fn for_test(slot: u32) -> Self {
+        Self { slot, generation: 0 }
+    }
+}
+
 impl fmt::Debug for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "conn {}.{}", self.slot, self.generation)

@@ -1,5 +1,8 @@
 //! Which connections have something to do: now, or at what time.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
