@@ -1,5 +1,6 @@
 //! `curl` on a machine of the lab: the client that needs no trust in our own code.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -60,6 +61,15 @@ impl<'a> Curl<'a> {
     /// `--max-time`: the whole transfer.
     pub fn limit(self, limit: Duration) -> Self {
         self.arg("--max-time").arg(limit.as_secs_f32().to_string())
+    }
+
+    /// Connects to this address whatever the name resolves to. MagicDNS has no AAAA for a node with an IPv4 address.
+    pub fn via(self, address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        };
+        self.arg("--connect-to").arg(format!("::{address}:"))
     }
 
     /// A request header.

@@ -66,10 +66,9 @@ fn both_families_of_tailnet_addresses_answer() -> Result {
         "{addresses:?}"
     );
     for address in addresses {
-        let family = if address.is_ipv4() { "--ipv4" } else { "--ipv6" };
         let url = format!("{}/.well-known/oauth-authorization-server", server.url());
-        let answer = lab.alice.curl(&url).trust(&ca).arg(family).send()?;
-        assert_eq!(answer.status, 200, "{family}: {answer:?}\n{}", server.recent_log());
+        let answer = lab.alice.curl(&url).trust(&ca).via(address).send()?;
+        assert_eq!(answer.status, 200, "{address}: {answer:?}\n{}", server.recent_log());
     }
     Ok(())
 }
