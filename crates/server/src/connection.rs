@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, config::Limits, counters::bump, gate::ConnectionPermit, peer::Peer};
+use crate::{app::App, config::Limits, counters::bump, event, gate::ConnectionPermit, peer::Peer};
 
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS: u32 = 128;
@@ -35,6 +36,8 @@ pub(crate) async fn serve<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Whom the log will name: later the tailnet may no longer know.
+    let Ok(known) = peer.caller() else { return };
     let serving = async {
         match app.tls.as_ref().map(crate::tls::Tls::acceptor) {
             None => serve_http(&app, &peer, io, &stop).await,
@@ -48,12 +51,15 @@ pub(crate) async fn serve<Io>(
             },
         }
     };
-    tokio::select! {
-        () = serving => {}
-        withdrawn = peer.withdrawn() => {
-            bump(&app.counters.connections_withdrawn);
-            tracing::info!(event = "connection_withdrawn", reason = %withdrawn, "a connection was ended: {withdrawn}");
-        }
+    let withdrawn = tokio::select! {
+        biased;
+        withdrawn = peer.withdrawn() => Some(withdrawn),
+        // A withdrawn connection is also reset, and its reader may learn that first.
+        () = serving => peer.withdrawn().now_or_never(),
+    };
+    if let Some(withdrawn) = withdrawn {
+        bump(&app.counters.connections_withdrawn);
+        event::withdrawn(&known, &withdrawn);
     }
     drop(permit);
 }

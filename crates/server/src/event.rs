@@ -2,6 +2,8 @@
 
 use countersign_oauth::caller::Caller;
 
+use crate::peer::Withdrawn;
+
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -31,5 +33,18 @@ pub(crate) fn decided(event: &str, caller: &Caller, client: &str, decision: Deci
         request_id,
         "{event}: {user} on {node} {}: {reason}",
         decision.as_str(),
+    );
+}
+
+/// Logs that the tailnet took `caller`'s access away while it had a connection.
+pub(crate) fn withdrawn(caller: &Caller, why: &Withdrawn) {
+    let (user, node) = (caller.user_label(), &caller.node_name);
+    tracing::info!(
+        event = "connection_withdrawn",
+        user,
+        node,
+        node_id = caller.node_id,
+        reason = %why,
+        "the connection of {user} on {node} was ended: {why}",
     );
 }

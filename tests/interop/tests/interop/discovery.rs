@@ -38,7 +38,7 @@ fn alice_discovers_by_magicdns_name_and_registers_and_bob_learns_which_grant_is_
     let client = registered(&lab.alice, &server, &ca)?;
     assert_refused_for_lack_of_grant(&register(&lab.bob, &server, &ca)?);
 
-    let granted = server.await_journal(&["COUNTERSIGN_USER=alice", "COUNTERSIGN_DECISION=registered"])?;
+    let granted = server.await_journal(&["COUNTERSIGN_USER=alice", "COUNTERSIGN_DECISION=allowed"])?;
     assert_eq!(granted["COUNTERSIGN_CLIENT"], client.as_str(), "{granted}");
     assert_eq!(
         granted["COUNTERSIGN_NODE"].as_str().map(first_label),
