@@ -17,7 +17,7 @@ while read -r line; do
     pid=${line#?}
     case $line in
         +*) pids="$pids$pid " ;;
-        -*) pids="${pids%% $pid *} ${pids#* $pid }" ;;
+        -*) case $pids in *" $pid "*) pids="${pids%% "$pid" *} ${pids#* "$pid" }" ;; esac ;;
     esac
 done
 [ -z "${pids# }" ] || kill -9 $pids 2>/dev/null
