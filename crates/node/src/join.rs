@@ -39,6 +39,11 @@ use crate::{
 /// WireGuard handshakes per second that pass without a proof of address. Each costs about 125 us.
 const HANDSHAKES_PER_SECOND: u32 = 500;
 
+/// How long the peers that were active before a restart are waited for: a round trip over DERP and its TLS handshake.
+const GREETING: Duration = Duration::from_millis(150);
+/// Between two looks whether they have answered.
+const GREETING_LOOK: Duration = Duration::from_millis(5);
+
 /// Why a node did not start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -127,7 +132,7 @@ pub(crate) async fn join(
         published,
     };
     spawn_tasks(&shared, supervisor);
-    greet(&shared, &state);
+    greet(&shared, &state).await;
     Ok((shared, watched))
 }
 
@@ -195,14 +200,28 @@ fn spawn_tasks(shared: &Arc<Shared>, supervisor: Supervisor) {
 }
 
 /// After a restart, peers still send under sessions we no longer have. A handshake makes them notice at once, where
-/// their own repair takes REKEY_TIMEOUT.
-fn greet(shared: &Arc<Shared>, state: &State) {
+/// their own repair takes REKEY_TIMEOUT. Those that are online are waited for a moment, so that a request which comes as
+/// soon as we are ready finds a session, and its SYN is not lost and repeated after a second.
+async fn greet(shared: &Arc<Shared>, state: &State) {
     let Some(netmap) = shared.netmap.current() else { return };
+    let mut awaited = Vec::new();
     for key in state.active_peers() {
-        if let Some(peer) = netmap.peer_by_key(&key).and_then(|node| shared.peer_for(node)) {
+        let Some(node) = netmap.peer_by_key(&key) else { continue };
+        if let Some(peer) = shared.peer_for(node) {
             peer.engine().force_handshake(clock::now());
             peer.kick();
+            if node.online == Some(true) {
+                awaited.push(peer);
+            }
         }
+    }
+    let deadline = Instant::now() + GREETING;
+    while Instant::now() < deadline {
+        awaited.retain(|peer| peer.engine().session_age(clock::now()).is_none());
+        if awaited.is_empty() {
+            return;
+        }
+        tokio::time::sleep(GREETING_LOOK).await;
     }
 }
 
