@@ -1,6 +1,6 @@
 //! How the examples join a tailnet: the flags and variables of `countersign serve`, as far as they concern the node.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, io::IsTerminal, path::PathBuf, time::Duration};
 
 use clap::Args;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -45,7 +45,12 @@ pub struct JoinArgs {
     #[arg(long, env = "COUNTERSIGN_UDP_PORT", value_name = "PORT", default_value_t = 0)]
     udp_port: u16,
     /// What to log
-    #[arg(long, env = "COUNTERSIGN_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_LOG",
+        value_name = "FILTER",
+        default_value = "info,rmcp=warn"
+    )]
     log: String,
 }
 
@@ -62,6 +67,7 @@ impl JoinArgs {
             .with_writer(std::io::stderr)
             .with_env_filter(filter)
             .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
             .init();
         Ok(())
     }

@@ -10,7 +10,7 @@ use tailnet_testkit::{AuthKeySpec, Tailnet, TailnetConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub use self::process::{Notifications, PATIENCE, Served, countersign};
+pub use self::process::{Example, Notifications, PATIENCE, Served, countersign};
 
 /// Alice, to whom the policy grants `allow_dcr`.
 pub const ALICE: &str = "alice@example.com";
@@ -58,15 +58,19 @@ impl Scene {
         path
     }
 
-    /// The flags with which a server joins, its state in the folder `state`.
+    /// The flags with which a server joins and serves plain http, its state in the folder `state`.
     pub fn flags(&self, state: &str) -> Vec<String> {
+        [self.join_flags(state), vec!["--tls".to_owned(), "off".to_owned()]].concat()
+    }
+
+    /// The flags with which a node joins, its state in the folder `state`.
+    pub fn join_flags(&self, state: &str) -> Vec<String> {
         let path = |name: &str| self.path(name).display().to_string();
         let control = self.tailnet.control_url().to_owned();
         [
             ["--state-dir".to_owned(), path(state)],
             ["--control-url".to_owned(), control],
             ["--extra-ca-file".to_owned(), path("ca.pem")],
-            ["--tls".to_owned(), "off".to_owned()],
         ]
         .concat()
     }

@@ -16,28 +16,26 @@ use tokio::{
 /// Longer than anything on loopback takes, unless it never happens.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary, from the folder that this test was built into; built if it is not there.
-fn binary() -> PathBuf {
+/// A binary of the workspace, from the folder that this test was built into; built if it is not there.
+fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let binary = profile.join("countersign");
+    let binary = profile.join(name);
     if !binary.exists() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-p", "countersign"])
-            .status();
-        assert!(built.expect("cargo runs").success(), "countersign builds");
+        let built = Command::new(env!("CARGO")).args(["build", "-p", name]).status();
+        assert!(built.expect("cargo runs").success(), "{name} builds");
     }
     binary
 }
 
 /// Runs a command to its end. Nothing of the environment that could be a setting comes along.
 pub async fn countersign<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    let run = command(args).stdin(Stdio::null()).output();
+    let run = command("countersign", args).stdin(Stdio::null()).output();
     timeout(PATIENCE, run).await.expect("it ends in time").expect("it runs")
 }
 
-fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> AsyncCommand {
-    let mut command = AsyncCommand::new(binary());
+fn command<S: AsRef<std::ffi::OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> AsyncCommand {
+    let mut command = AsyncCommand::new(binary(program));
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.to_string_lossy().starts_with("COUNTERSIGN_")) {
         command.env_remove(name);
@@ -78,7 +76,7 @@ impl Served {
         let _ = std::fs::remove_file(&socket);
         let notifications = UnixDatagram::bind(&socket).expect("a socket");
         notifications.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut serve = command([&["serve".to_owned()], flags].concat());
+        let mut serve = command("countersign", [&["serve".to_owned()], flags].concat());
         serve
             .env("NOTIFY_SOCKET", socket)
             .stdin(Stdio::null())
@@ -126,5 +124,15 @@ impl Served {
     pub async fn stop(self) -> (Option<i32>, String) {
         self.signal("TERM");
         self.ended().await
+    }
+}
+
+/// A running example, which ends with this value.
+pub struct Example(#[expect(dead_code, reason = "held for its drop")] Child);
+
+impl Example {
+    /// Starts the example of this package name.
+    pub fn start(package: &str, flags: &[String]) -> Self {
+        Self(command(package, flags).stdin(Stdio::null()).spawn().expect("it starts"))
     }
 }
