@@ -1,5 +1,7 @@
 //! The examples, run as a reader would run them.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 use countersign_flow_tests::{ALICE, BOB, Example, PATIENCE, Scene, ask};
 use tailnet_node::Node;
 use tailnet_testkit::AuthKeySpec;
