@@ -79,16 +79,22 @@ impl Tailscaled {
     /// # Errors
     /// When it cannot be started, or takes longer than half a minute.
     pub async fn tailscale(&self, args: &[&str]) -> io::Result<Output> {
-        let run = Command::new(self.bin.join("tailscale"))
-            .arg(format!("--socket={}", socket(self.folder.path()).display()))
-            .args(args)
-            .env("SSL_CERT_FILE", &self.ca)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let mut command = self.command(args);
+        let run = command.stdin(Stdio::null()).output();
         tokio::time::timeout(Duration::from_secs(30), run)
             .await
             .map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// `tailscale <args>` against this daemon, not started yet; killed when dropped.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.bin.join("tailscale"));
+        command
+            .arg(format!("--socket={}", socket(self.folder.path()).display()))
+            .args(args)
+            .env("SSL_CERT_FILE", &self.ca)
+            .kill_on_drop(true);
+        command
     }
 
     /// Joins the tailnet.

@@ -63,6 +63,7 @@ impl Story {
         let bob = out
             .step("bob joins", people::join(&tailnet, folder.path(), &BOB))
             .await?;
+        out.line("");
         out.note("The policy says, in Headscale's and Tailscale's own words:");
         people::GRANTS.lines().skip(1).for_each(|line| out.note(line));
         Ok(Self {
