@@ -110,7 +110,7 @@ pub(crate) async fn join(
     let mut joining = Joining {
         events,
         on_state,
-        deadline: Instant::now() + config.join_timeout,
+        deadline: Instant::from_std(clock::now()) + config.join_timeout,
         config: &config,
         trouble: None,
     };
@@ -289,7 +289,7 @@ impl Joining<'_> {
     }
 
     fn wait_for_a_person(&mut self) {
-        self.deadline = Instant::now() + Duration::from_secs(60 * 60 * 24);
+        self.deadline = Instant::from_std(clock::now()) + Duration::from_secs(60 * 60 * 24);
     }
 }
 

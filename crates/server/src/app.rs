@@ -1,11 +1,8 @@
 //! One request: who asks, may it come in, which endpoint answers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use countersign_oauth::{
@@ -20,7 +17,7 @@ use hyper::body::Incoming;
 use time::OffsetDateTime;
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     config::ServerConfig,
     cors,
     counters::{Counters, bump},
@@ -162,7 +159,7 @@ impl App {
         route: Option<Route>,
         request: Request<Incoming>,
     ) -> Reply {
-        let _permit = match self.gate.request(&caller.node_id, Instant::now()) {
+        let _permit = match self.gate.request(&caller.node_id, clock::monotonic()) {
             Ok(permit) => permit,
             Err(full) => {
                 bump(&self.counters.requests_limited);

@@ -1,6 +1,6 @@
 //! The one place of the server that reads time and entropy; everything below takes them as arguments.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use rand::{SeedableRng, rngs::StdRng};
 use time::OffsetDateTime;
@@ -29,6 +29,11 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
     }
+}
+
+/// Monotonic time, for rates.
+pub(crate) fn monotonic() -> Instant {
+    Instant::now()
 }
 
 /// A cryptographic generator, seeded by the operating system.

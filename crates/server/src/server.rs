@@ -1,6 +1,6 @@
 //! The server as the binary starts and stops it.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use countersign_store::{Store, StoreError};
 use rand_core::RngCore as _;
@@ -123,7 +123,7 @@ impl Server {
     {
         let app = &self.0;
         let Ok(caller) = peer.caller() else { return };
-        match app.gate.connection(&caller.node_id, Instant::now()) {
+        match app.gate.connection(&caller.node_id, clock::monotonic()) {
             Ok(permit) => {
                 bump(&app.counters.connections);
                 connections.spawn(connection::serve(Arc::clone(app), peer, io, permit, stop.clone()));

@@ -17,8 +17,11 @@ pub struct Mention {
 
 impl Mention {
     /// Whether `pattern`, words joined by `::`, occurs as neighbours in the path. A pattern of one word matches it as
-    /// any part.
+    /// any part, and with a dot before it as any part but the first: a method, not a variable.
     pub fn matches(&self, pattern: &str) -> bool {
+        if let Some(method) = pattern.strip_prefix('.') {
+            return self.path.iter().skip(1).any(|word| word == method);
+        }
         let words: Vec<&str> = pattern.split("::").collect();
         self.path.windows(words.len()).any(|part| part.iter().eq(&words))
     }

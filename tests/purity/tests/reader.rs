@@ -12,7 +12,8 @@ fn sees(text: &str, pattern: &str) -> bool {
 fn paths_and_methods_are_seen() {
     assert!(sees("let t = std::time::Instant::now();", "Instant::now"));
     assert!(sees("let f: fn() -> Instant = Instant::now;", "Instant::now"));
-    assert!(sees("if start.elapsed() > limit {}", "elapsed"));
+    assert!(sees("if start.elapsed() > limit {}", ".elapsed"));
+    assert!(!sees("let elapsed = now - start; use_it(elapsed)", ".elapsed"));
     assert!(sees("let x: tokio::net::TcpStream;", "tokio"));
     assert!(sees("f(b'\\'', '\"', std::fs::read(p))", "std::fs"));
 }

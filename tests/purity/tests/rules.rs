@@ -12,7 +12,7 @@ const PURE: [&str; 3] = ["crates/wire", "crates/engine", "crates/oauth"];
 /// What pure code may not name, and what to do instead.
 const FORBIDDEN: [(&str, &str); 29] = [
     ("Instant::now", "take `now: Instant` as an argument"),
-    ("elapsed", "it reads the clock: take `now` and subtract"),
+    (".elapsed", "it reads the clock: take `now` and subtract"),
     ("SystemTime", "take `wall: OffsetDateTime` as an argument"),
     ("OffsetDateTime::now_utc", "take `wall: OffsetDateTime` as an argument"),
     (
@@ -124,6 +124,37 @@ fn is_exception(file: &str, pattern: &str) -> bool {
     EXCEPTIONS
         .iter()
         .any(|(path, allowed, _)| *path == file && *allowed == pattern)
+}
+
+/// Below the binary, time and entropy come from one file per crate, so that a test can take their place.
+#[test]
+fn the_shells_read_time_and_entropy_in_their_clock_files_only() {
+    const READS: [&str; 7] = [
+        "Instant::now",
+        ".elapsed",
+        "SystemTime::now",
+        "OffsetDateTime::now_utc",
+        "getrandom::fill",
+        "OsRng",
+        "from_os_rng",
+    ];
+    let mut found = String::new();
+    for folder in ["crates/node/src", "crates/server/src", "crates/store/src"] {
+        let files = sources(folder)
+            .into_iter()
+            .filter(|(file, _)| !file.ends_with("/clock.rs"));
+        for (file, mentions) in files {
+            for mention in mentions {
+                for pattern in READS.iter().filter(|pattern| mention.matches(pattern)) {
+                    writeln!(found, "{file}:{} names `{pattern}`", mention.line).expect("text");
+                }
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "time and entropy are read in clock.rs, and handed down:\n{found}"
+    );
 }
 
 #[test]
