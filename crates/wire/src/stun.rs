@@ -211,7 +211,8 @@ fn address(value: &[u8], xored_with: Option<TxId>) -> Option<SocketAddr> {
         }
         _ => return None,
     };
-    Some(SocketAddr::new(ip, port))
+    // A server that listens on a dual-stack socket sees IPv4 as mapped into IPv6 and says so.
+    Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
 fn xor_port() -> u16 {

@@ -132,8 +132,8 @@ impl RegionTask {
     /// Runs until the pool cancels it.
     pub(super) async fn run(mut self) {
         let mut failures = 0;
-        loop {
-            self.wait_until_needed().await;
+        // An error means that the pool is gone and takes this task with it.
+        while self.wait_until_needed().await.is_ok() {
             self.show(|status| status.state = DerpState::Connecting);
             let region = self.orders.borrow_and_update().region.clone();
             let delay = match dial(&self.context, &region).await {
@@ -159,18 +159,16 @@ impl RegionTask {
         }
     }
 
-    async fn wait_until_needed(&mut self) {
+    async fn wait_until_needed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.orders.has_changed()?;
         while !self.orders.borrow_and_update().home && !self.queue.has_packets() {
             self.show(|status| status.state = DerpState::Idle);
             tokio::select! {
                 () = self.queue.pushed() => {}
-                changed = self.orders.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
+                changed = self.orders.changed() => changed?,
             }
         }
+        Ok(())
     }
 
     /// Sleeps, but not through a change of orders.

@@ -34,6 +34,19 @@ fn the_plain_mapped_address_serves_when_no_xored_one_is_there() {
     assert_eq!(parse_response(&out), Ok(Response { tx_id: TX, mapped }));
 }
 
+/// As Headscale answers, whose socket is a dual-stack one.
+#[test]
+fn an_ipv4_address_mapped_into_ipv6_is_unmapped() {
+    let mut value = vec![0, 2];
+    value.extend((8080u16 ^ xor_port()).to_be_bytes());
+    value.extend(xor(Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped().octets(), TX));
+    let mut out = Vec::new();
+    put_header(&mut out, BINDING_SUCCESS, 4 + value.len(), TX);
+    put_attribute(&mut out, ATTR_XOR_MAPPED_ADDRESS, &value);
+    let mapped = "192.0.2.7:8080".parse().unwrap();
+    assert_eq!(parse_response(&out), Ok(Response { tx_id: TX, mapped }));
+}
+
 #[test]
 fn the_draft_attribute_number_is_understood() {
     let mapped = "192.0.2.7:8080".parse().unwrap();
