@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use super::Egress;
 
+/// Bytes of memory that an empty queue keeps.
+const KEEP: usize = 4 << 10;
+
 /// A queue that holds at most a fixed number of bytes. A packet that does not fit is dropped and counted.
 #[derive(Debug)]
 pub(crate) struct PacketQueue {
@@ -66,8 +69,9 @@ impl PacketQueue {
             self.bytes.drain(..len);
         }
         if self.is_empty() {
-            // The next packets start at the front again, in one piece.
+            // The next packets start at the front again, in one piece. A burst leaves no lasting mark on an idle peer.
             self.bytes.clear();
+            self.bytes.shrink_to(KEEP);
         }
     }
 }

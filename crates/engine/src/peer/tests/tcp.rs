@@ -131,6 +131,38 @@ fn a_lost_final_ack_is_repeated_out_of_time_wait() {
 }
 
 #[test]
+fn a_lost_answer_costs_a_quarter_of_a_second_not_a_whole_one() {
+    let link = Link {
+        delay: Duration::from_millis(10),
+        ..Link::PERFECT
+    };
+    let mut pair = Pair::new(link);
+    let (dialed, accepted) = pair.connect(4);
+    assert_eq!(pair.write(1, accepted, b"answer"), Poll::Ready(Ok(6)));
+    pair.drop_everything_in_flight();
+    let lost = pair.now;
+    pair.until(|pair| pair.read(0, dialed, &mut [0; 8]) == Poll::Ready(Ok(6)));
+    assert!(pair.now - lost < Duration::from_millis(250), "{:?}", pair.now - lost);
+    assert_eq!(pair.ends[1].peer.counters().tcp.repeated, 1);
+}
+
+#[test]
+fn bulk_data_survives_a_bad_link_without_standing_still() {
+    let link = Link {
+        loss: 0.01,
+        delay: Duration::from_millis(5),
+        ..Link::PERFECT
+    };
+    let mut pair = Pair::new(link);
+    let (dialed, accepted) = pair.connect(6);
+    let data = pattern(2 << 20);
+    let start = pair.now;
+    assert!(pair.transfer(1, accepted, dialed, &data) == data);
+    let took = pair.now - start;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
 fn an_unanswered_dial_times_out() {
     let mut pair = Pair::new(Link::PERFECT);
     pair.connect(4);
