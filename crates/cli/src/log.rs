@@ -140,6 +140,8 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     match field.name() {
         "message" => write!(writer, "{text}"),
         "event" => Ok(()),
+        // Where a record of the `log` crate was made, which no reader of text needs.
+        name if name.starts_with("log.") => Ok(()),
         _ if text == "\"\"" => Ok(()),
         name if writer.has_ansi_escapes() => write!(writer, " \x1b[2m{name}=\x1b[0m{text}"),
         name => write!(writer, " {name}={text}"),

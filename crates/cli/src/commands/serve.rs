@@ -15,7 +15,7 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -68,7 +68,12 @@ pub(crate) fn run(flags: Flags, started: Instant) -> Exit {
             return Exit::Failed;
         }
     };
-    let outcome = runtime.block_on(serve(&settings, &Reload { flags, log }, started));
+    let reload = Reload {
+        flags,
+        log,
+        serving: OnceLock::new(),
+    };
+    let outcome = runtime.block_on(serve(&settings, &reload, started));
     // Tasks that ignore their parent's end must not hold up the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -103,7 +108,7 @@ async fn serve(settings: &Settings, reload: &Reload, started: Instant) -> Result
         return Ok(());
     };
     let mut running = running?;
-    ready(&board, &running);
+    ready(&board, &running, reload);
     let ended = heeding(&mut signals, reload, running.ended(&board)).await;
     stopping(&board);
     board.clear();
@@ -130,10 +135,10 @@ async fn heeding<T>(signals: &mut Signals, reload: &Reload, work: impl Future<Ou
     }
 }
 
-fn ready(board: &Board, running: &Running) {
+fn ready(board: &Board, running: &Running, reload: &Reload) {
     board.serve(running.node(), running.server());
     let issuer = running.server().issuer();
-    notify::ready(&format!("serving {issuer}"));
+    notify::ready(reload.serving.get_or_init(|| format!("serving {issuer}")));
     let ready_after_ms = board.ready_after_ms();
     tracing::info!(
         event = "ready",
@@ -171,13 +176,17 @@ fn show(board: &Board, state: &NodeState) {
 struct Reload {
     flags: Flags,
     log: LogHandle,
+    /// What systemd was told when the server became ready. Before that, no reload may tell it so.
+    serving: OnceLock<String>,
 }
 
 impl Reload {
     /// Reads the settings again and puts into force what can change while running: the log filter. Certificate files
     /// need no signal, they are read again whenever they change.
     fn run(&self) {
-        notify::reloading();
+        if self.serving.get().is_some() {
+            notify::reloading();
+        }
         match config::load(Inputs::from_process(self.flags.clone())) {
             Ok(settings) => match self.log.set(&settings.log) {
                 Ok(()) => tracing::info!(event = "reload", log = settings.log, "log filter read again"),
@@ -185,7 +194,9 @@ impl Reload {
             },
             Err(problems) => tracing::error!(event = "reload", "settings stay as they were: {problems}"),
         }
-        notify::ready("serving");
+        if let Some(serving) = self.serving.get() {
+            notify::ready(serving);
+        }
     }
 }
 
