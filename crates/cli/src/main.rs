@@ -11,7 +11,6 @@ mod log;
 mod notify;
 mod socket;
 mod status;
-mod tailnet;
 
 use std::{path::Path, process::ExitCode, time::Instant};
 

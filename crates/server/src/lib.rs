@@ -25,6 +25,7 @@ mod server;
 mod signer;
 mod status;
 mod sweep;
+mod tailnet;
 mod tls;
 mod wiped;
 
@@ -38,5 +39,6 @@ pub use self::{
     issuer::Issuer,
     peer::{Directory, Inbound, Peer, Withdrawn},
     server::{ServeError, Server, StartError},
+    tailnet::{TailnetDirectory, TailnetInbound},
     tls::{TlsError, stored_root_pem},
 };

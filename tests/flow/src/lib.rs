@@ -1,7 +1,9 @@
 //! What the flow tests share: the `countersign` binary as a process on a tailnet of the test, and people who ask it.
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+mod browser;
 mod process;
+mod stage;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,11 @@ use tailnet_testkit::{AuthKeySpec, Tailnet, TailnetConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub use self::process::{Example, Notifications, PATIENCE, Served, countersign};
+pub use self::{
+    browser::{Answer, Client},
+    process::{Example, Notifications, PATIENCE, Served, countersign},
+    stage::{IDP, Stage, policy},
+};
 
 /// Alice, to whom the policy grants `allow_dcr`.
 pub const ALICE: &str = "alice@example.com";

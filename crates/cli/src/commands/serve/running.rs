@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_oauth::register::Mode;
-use countersign_server::{Clock, Issuer, Limits, Server, ServerConfig, TlsMode, TokenSettings, issuer};
+use countersign_server::{
+    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, TokenSettings, issuer,
+};
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::{AuthKey, MachinePublic, Node, NodeConfig, NodeState};
 use time::OffsetDateTime;
@@ -11,10 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{board::Board, error::ServeError, show};
-use crate::{
-    config::{Registration, Settings, Tls},
-    tailnet::{TailnetDirectory, TailnetInbound},
-};
+use crate::config::{Registration, Settings, Tls};
 
 /// Folder of the store in the state folder.
 const STORE: &str = "store";

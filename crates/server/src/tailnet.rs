@@ -9,12 +9,13 @@ use countersign_oauth::{
     caller::{Caller as Requester, Who as RequesterWho},
     policy::{CAPABILITY, Policy},
 };
-use countersign_server::{Directory, Inbound, Peer, Withdrawn};
 use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who};
+
+use crate::peer::{Directory, Inbound, Peer, Withdrawn};
 
 /// The connections that peers open to one port of the node.
 #[derive(Debug)]
-pub(crate) struct TailnetInbound(pub(crate) Listener);
+pub struct TailnetInbound(pub Listener);
 
 impl Inbound for TailnetInbound {
     type Io = Stream;
@@ -49,7 +50,7 @@ impl Peer for TailnetPeer {
 }
 
 /// The nodes of the tailnet, by the ids under which grants were stored.
-pub(crate) struct TailnetDirectory(pub(crate) Arc<Node>);
+pub struct TailnetDirectory(pub Arc<Node>);
 
 impl Directory for TailnetDirectory {
     fn node(&self, stable_id: &str) -> Option<Requester> {
