@@ -17,6 +17,7 @@ mod egress;
 mod flow;
 mod io;
 mod memory;
+mod overrun;
 mod queue;
 mod recovery;
 mod schedule;
@@ -179,6 +180,9 @@ impl Netstack {
         let Some(socket) = &mut flow.socket else {
             return;
         };
+        if !socket.admits(segment, bytes) {
+            return;
+        }
         let before = socket.state();
         socket.ingress(now, bytes, replies, &mut self.scratch);
         let after = socket.state();

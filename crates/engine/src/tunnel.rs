@@ -15,17 +15,19 @@
 //! [`HandshakeLimiter::initiator_of`] names the peer at the price of one. The tunnel verifies the same packet again,
 //! which boringtun does not let us skip, so the limiter counts an initiation twice and its limit is doubled.
 
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use boringtun::noise::{Packet, Tunn, TunnResult, errors::WireGuardError, handshake, rate_limiter::RateLimiter};
+use sources::Sources;
 use tailnet_wire::key::{NodePrivate, NodePublic};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -120,14 +122,19 @@ pub enum Verdict {
     Proceed,
     /// We are under load: send back this many bytes of the reply buffer, a cookie, and forget the initiation.
     Challenge(usize),
+    /// We are under load, and this source has had its share of the second.
+    Throttled,
     /// Not for us.
     Refused,
 }
 
 /// The gate in front of all handshakes of this node: checks that an initiation is meant for us and, above a rate, that
-/// its sender receives at the address it claims (cookies, WireGuard paper section 5.3).
+/// its sender receives at the address it claims (cookies, WireGuard paper section 5.3) and does not ask for too much.
+///
+/// The last is ours: boringtun lets everybody in who echoes a cookie, at any rate.
 pub struct HandshakeLimiter {
     shared: Arc<RateLimiter>,
+    sources: Mutex<Sources>,
     private: StaticSecret,
     public: PublicKey,
 }
@@ -137,8 +144,10 @@ impl HandshakeLimiter {
     pub fn new(our: &NodePrivate, per_second: u32) -> Self {
         let private = our.to_x25519();
         let public = PublicKey::from(&private);
+        let limit = per_second.saturating_mul(2);
         Self {
-            shared: Arc::new(RateLimiter::new(&public, u64::from(per_second) * 2)),
+            shared: Arc::new(RateLimiter::new(&public, limit.into())),
+            sources: Mutex::new(Sources::new(limit)),
             private,
             public,
         }
@@ -147,7 +156,8 @@ impl HandshakeLimiter {
     /// Judges an initiation that came from `source` (for relayed ones see [`relay_address`]).
     pub fn verify(&self, source: IpAddr, initiation: &[u8], reply: &mut [u8; COOKIE_REPLY_LEN]) -> Verdict {
         match self.shared.verify_packet(Some(source), initiation, reply) {
-            Ok(Packet::HandshakeInit(_)) => Verdict::Proceed,
+            Ok(Packet::HandshakeInit(_)) if self.sources().admit(source) => Verdict::Proceed,
+            Ok(Packet::HandshakeInit(_)) => Verdict::Throttled,
             Err(TunnResult::WriteToNetwork(cookie)) => Verdict::Challenge(cookie.len()),
             _ => Verdict::Refused,
         }
@@ -166,6 +176,12 @@ impl HandshakeLimiter {
     /// Starts a new counting period. Call once per second.
     pub fn handle_timeout(&self) {
         self.shared.reset_count();
+        self.sources().reset();
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // Counters are right whatever happened to whoever held them.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -63,6 +63,7 @@ fn handle_batch(shared: &Arc<Shared>, batch: Batch) {
         let Batch {
             from, bytes, stride, ..
         } = batch;
+        let bytes = bytes.compact();
         shared.count_delivery(peer.deliver(Inbound::WireGuard { from, bytes, stride }));
         return;
     }
@@ -98,7 +99,10 @@ fn handle_one(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, data
 
 fn handle_disco(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, datagram: &[u8]) {
     let Some(netmap) = shared.netmap.current() else { return };
-    let Some(sender) = disco::sender(datagram) else { return };
+    let Some(sender) = disco::sender(datagram) else {
+        shared.counters.malformed.fetch_add(1, Relaxed);
+        return;
+    };
     // A key that no peer has is dropped before any cryptography.
     if netmap.peers_by_disco(&sender).next().is_none() {
         shared.counters.strangers.fetch_add(1, Relaxed);
@@ -108,6 +112,10 @@ fn handle_disco(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, da
         shared.counters.malformed.fetch_add(1, Relaxed);
         return;
     };
+    if matches!(message, disco::Message::CallMeMaybe { .. }) && relayed.is_none() {
+        shared.counters.malformed.fetch_add(1, Relaxed);
+        return;
+    }
     let claimed = match &message {
         disco::Message::Ping { node_key, .. } => *node_key,
         _ => None,
@@ -116,10 +124,11 @@ fn handle_disco(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, da
         .peers_by_disco(&sender)
         .find(|peer| relayed.or(claimed).is_none_or(|key| key == peer.key))
         .cloned();
-    let Some(owner) = owner else { return };
-    if matches!(message, disco::Message::CallMeMaybe { .. }) && relayed.is_none() {
+    // A relay that names another node than the one the key belongs to, or a ping that claims to be another's.
+    let Some(owner) = owner else {
+        shared.counters.strangers.fetch_add(1, Relaxed);
         return;
-    }
+    };
     if let Some(peer) = shared.peer_for(&owner) {
         shared.count_delivery(peer.deliver(Inbound::Disco { from, message }));
     }
@@ -132,7 +141,7 @@ fn handle_wireguard(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>
             return;
         }
         Some(Kind::Initiation) => match admit_initiation(shared, from, relayed, datagram) {
-            Some(peer) => shared.peer_for(&peer),
+            Some(peer) => shared.claimed_peer(&peer),
             None => return,
         },
         Some(kind) => kind.peer_index().and_then(|index| shared.peers.by_index(index)),
@@ -166,6 +175,10 @@ fn admit_initiation(
             if let Some(cookie) = reply.get(..len) {
                 shared.send(from, relayed, cookie);
             }
+            return None;
+        }
+        Verdict::Throttled => {
+            shared.counters.throttled.fetch_add(1, Relaxed);
             return None;
         }
         Verdict::Refused => {

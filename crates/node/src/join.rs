@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     NodeConfig, clock,
@@ -113,6 +113,7 @@ pub(crate) async fn join(
         deadline: Instant::from_std(clock::now()) + config.join_timeout,
         config: &config,
         trouble: None,
+        person: false,
     };
 
     joining.registered().await?;
@@ -130,6 +131,7 @@ pub(crate) async fn join(
         findings,
         state: state.clone(),
         published,
+        trouble: None,
     };
     spawn_tasks(&shared, supervisor);
     greet(&shared, &state).await;
@@ -165,6 +167,7 @@ fn new_shared(
         stop: CancellationToken::new(),
         transmits: Mutex::default(),
         searched: Mutex::new(clock::now()),
+        stun_servers: Mutex::default(),
         key,
     });
     // Set once, right here.
@@ -232,6 +235,8 @@ struct Joining<'a> {
     deadline: Instant,
     config: &'a NodeConfig,
     trouble: Option<String>,
+    /// A person has been asked, and who watches should go on seeing that.
+    person: bool,
 }
 
 impl Joining<'_> {
@@ -276,9 +281,18 @@ impl Joining<'_> {
                 self.wait_for_a_person();
             }
             ControlEvent::Offline { reason, retry_in } => {
-                info!(event = "control_retry", %reason, ?retry_in, "control cannot be reached yet");
+                // Once for each reason: the attempts may go on for days.
+                if self.trouble.as_ref() != Some(reason) {
+                    warn!(
+                        event = "control_retry",
+                        ?retry_in,
+                        "not joined yet, trying again: {reason}"
+                    );
+                }
                 self.trouble = Some(reason.clone());
-                (self.on_state)(&NodeState::Offline(reason.clone()));
+                if !self.person {
+                    (self.on_state)(&NodeState::Offline(reason.clone()));
+                }
             }
             _ => {}
         }
@@ -289,6 +303,7 @@ impl Joining<'_> {
     }
 
     fn wait_for_a_person(&mut self) {
+        self.person = true;
         self.deadline = Instant::from_std(clock::now()) + Duration::from_secs(60 * 60 * 24);
     }
 }

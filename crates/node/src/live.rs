@@ -38,6 +38,11 @@ impl LiveNetmap {
         self.current.store(Some(netmap));
     }
 
+    /// Puts the netmap out of force: the node has left the tailnet.
+    pub(crate) fn clear(&self) {
+        self.current.store(None);
+    }
+
     /// Wakes everyone who watches for changes.
     pub(crate) fn announce(&self) {
         self.changes.send_modify(|version| *version += 1);

@@ -132,6 +132,9 @@ impl PeerTask {
                 Inbound::Disco { from, message } => engine.handle_disco(now, from, &message),
             }
         }
+        if engine.session_age(now).is_some() {
+            self.peer.prove();
+        }
         engine.poll_transmit(now, transmits);
         while let Some((hop, message)) = engine.poll_disco(now, &mut self.rng) {
             let receiver = engine.path().disco();

@@ -3,9 +3,13 @@
 //! A peer of the netmap becomes a [`PeerHandle`] at its first verified handshake, its first sealed disco message or our
 //! first dial; until then it costs nothing here. The handle owns the peer's engine behind a lock that is never held
 //! across an await, and the bounded inbox of the task that drives it.
+//!
+//! An initiation names its sender before anything proves it: whoever knows our public key can make one in the name of
+//! any peer. A peer that nothing else vouches for is therefore [`unproven`](PeerHandle::prove), and of those only a few
+//! are kept: the oldest gives way, which costs an honest peer one repeated handshake at worst.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
         Arc,
@@ -30,6 +34,11 @@ use crate::{clock, udp::PooledBytes};
 
 /// Batches that wait for a peer's task. When it is full the newest batch is dropped and counted, as a router would.
 const INBOX: usize = 64;
+/// Batches up to this length are copied out of the buffer they came in, which may be many times larger: what waits in
+/// an inbox then costs what it weighs. Bulk traffic comes in longer ones.
+const COPIED: usize = 8 << 10;
+/// Peers that exist because of an initiation alone, which anybody can forge.
+const MAX_UNPROVEN: usize = 64;
 
 /// One peer in touch: its engine, and the way to the task that drives it.
 pub(crate) struct PeerHandle {
@@ -38,6 +47,7 @@ pub(crate) struct PeerHandle {
     inbox: mpsc::Sender<Inbound>,
     kicked: Notify,
     failed: AtomicBool,
+    proven: AtomicBool,
     /// One per connection in the hands of the application, cancelled when the netmap withdraws it.
     withdrawn: Mutex<HashMap<ConnId, CancellationToken>>,
     pings: Mutex<HashMap<PingId, oneshot::Sender<Duration>>>,
@@ -85,6 +95,16 @@ impl std::ops::Deref for Datagrams {
     }
 }
 
+impl Datagrams {
+    /// The same bytes in a buffer of about their size.
+    pub(crate) fn compact(self) -> Self {
+        if self.len() > COPIED || matches!(self, Self::Owned(_)) {
+            return self;
+        }
+        Self::Owned(self.to_vec())
+    }
+}
+
 impl PeerHandle {
     /// Wraps a peer; the receiver is for its task.
     pub(crate) fn new(key: NodePublic, engine: Peer) -> (Arc<Self>, mpsc::Receiver<Inbound>) {
@@ -95,6 +115,7 @@ impl PeerHandle {
             inbox,
             kicked: Notify::new(),
             failed: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             withdrawn: Mutex::default(),
             pings: Mutex::default(),
         };
@@ -114,6 +135,16 @@ impl PeerHandle {
     /// Queues what arrived; false when the inbox was full and it was dropped.
     pub(crate) fn deliver(&self, inbound: Inbound) -> bool {
         self.inbox.try_send(inbound).is_ok()
+    }
+
+    /// Notes that the peer exists for a better reason than an initiation in its name: a completed handshake, a sealed
+    /// disco message, or our own wish to talk.
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Ordering::Release);
+    }
+
+    fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
     }
 
     /// Asks the task for a pass: something was written, read or closed.
@@ -197,6 +228,8 @@ pub(crate) struct Peers(RwLock<Tables>);
 struct Tables {
     by_key: HashMap<NodePublic, (u32, Arc<PeerHandle>)>,
     by_index: HashMap<u32, Arc<PeerHandle>>,
+    /// Newcomers in the order they came. Some may have proven themselves or be gone by now.
+    unproven: VecDeque<Arc<PeerHandle>>,
 }
 
 impl Peers {
@@ -210,33 +243,35 @@ impl Peers {
         self.0.read().by_index.get(&index).cloned()
     }
 
-    /// The peer with this key, made by `make` (which gets the number to use) if it was not in touch yet.
+    /// The peer with this key, made by `make` (which gets the number to use, and may refuse) if it was not in touch yet.
+    ///
+    /// `make` runs while nobody else can look: what it reads of the netmap is either up to date, or its peer is in
+    /// [`all`](Self::all) when the change that makes it outdated is put in force.
+    ///
+    /// The second value is an unproven peer that had to give way, for the caller to end.
     pub(crate) fn get_or_insert(
         &self,
         key: &NodePublic,
         rng: &mut dyn RngCore,
-        make: impl FnOnce(u32) -> Arc<PeerHandle>,
-    ) -> Arc<PeerHandle> {
+        make: impl FnOnce(u32) -> Option<Arc<PeerHandle>>,
+    ) -> (Option<Arc<PeerHandle>>, Option<Arc<PeerHandle>>) {
         let mut tables = self.0.write();
         if let Some((_, handle)) = tables.by_key.get(key) {
-            return Arc::clone(handle);
+            return (Some(Arc::clone(handle)), None);
         }
         let index = tables.free_index(rng);
-        let handle = make(index);
+        let Some(handle) = make(index) else {
+            return (None, None);
+        };
         tables.by_key.insert(*key, (index, Arc::clone(&handle)));
         tables.by_index.insert(index, Arc::clone(&handle));
-        handle
+        let evicted = tables.note_newcomer(&handle);
+        (Some(handle), evicted)
     }
 
     /// Forgets a peer: datagrams find it no more. A newer handle for the same key stays.
     pub(crate) fn remove(&self, handle: &Arc<PeerHandle>) {
-        let mut tables = self.0.write();
-        let index = match tables.by_key.get(&handle.key) {
-            Some((index, known)) if Arc::ptr_eq(known, handle) => *index,
-            _ => return,
-        };
-        tables.by_key.remove(&handle.key);
-        tables.by_index.remove(&index);
+        self.0.write().remove(handle);
     }
 
     /// Every peer in touch.
@@ -251,6 +286,31 @@ impl Peers {
 }
 
 impl Tables {
+    fn remove(&mut self, handle: &Arc<PeerHandle>) {
+        let index = match self.by_key.get(&handle.key) {
+            Some((index, known)) if Arc::ptr_eq(known, handle) => *index,
+            _ => return,
+        };
+        self.by_key.remove(&handle.key);
+        self.by_index.remove(&index);
+        self.unproven.retain(|newcomer| !Arc::ptr_eq(newcomer, handle));
+    }
+
+    /// Keeps the number of unproven peers within bounds; returns the one that was taken off for it.
+    fn note_newcomer(&mut self, handle: &Arc<PeerHandle>) -> Option<Arc<PeerHandle>> {
+        if handle.is_proven() {
+            return None;
+        }
+        self.unproven.retain(|newcomer| !newcomer.is_proven());
+        self.unproven.push_back(Arc::clone(handle));
+        if self.unproven.len() <= MAX_UNPROVEN {
+            return None;
+        }
+        let oldest = self.unproven.pop_front()?;
+        self.remove(&oldest);
+        Some(oldest)
+    }
+
     /// An unpredictable number that nobody has: a stranger cannot aim at a peer, and a number is not reused at once.
     fn free_index(&self, rng: &mut dyn RngCore) -> u32 {
         loop {
@@ -261,3 +321,6 @@ impl Tables {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,10 @@ pub enum ListenError {
 
 /// Who waits on which port.
 #[derive(Debug, Default)]
-pub(crate) struct OpenPorts(Mutex<Tables>);
+pub(crate) struct OpenPorts {
+    tables: Mutex<Tables>,
+    announcing: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -41,31 +44,31 @@ struct Tables {
 impl OpenPorts {
     /// Opens a TCP port.
     pub(crate) fn open_tcp(&self, port: u16) -> Result<mpsc::Receiver<Conn>, ListenError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         let closed = tables.closed;
         open(&mut tables.tcp, port, BACKLOG, closed)
     }
 
     /// Opens a UDP port.
     pub(crate) fn open_udp(&self, port: u16) -> Result<mpsc::Receiver<Arrived>, ListenError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         let closed = tables.closed;
         open(&mut tables.udp, port, DATAGRAMS, closed)
     }
 
     /// Closes a TCP port.
     pub(crate) fn close_tcp(&self, port: u16) {
-        self.0.lock().tcp.remove(&port);
+        self.tables.lock().tcp.remove(&port);
     }
 
     /// Closes a UDP port.
     pub(crate) fn close_udp(&self, port: u16) {
-        self.0.lock().udp.remove(&port);
+        self.tables.lock().udp.remove(&port);
     }
 
     /// Closes everything for good: whoever waits learns it once their queue is empty.
     pub(crate) fn close_all(&self) {
-        *self.0.lock() = Tables {
+        *self.tables.lock() = Tables {
             closed: true,
             ..Tables::default()
         };
@@ -73,7 +76,7 @@ impl OpenPorts {
 
     /// Hands a connection to whoever listens; gives it back when nobody does or the backlog is full.
     pub(crate) fn offer(&self, conn: Conn) -> Result<(), Box<Conn>> {
-        let sender = self.0.lock().tcp.get(&conn.caller().local_addr().port()).cloned();
+        let sender = self.tables.lock().tcp.get(&conn.caller().local_addr().port()).cloned();
         match sender {
             Some(sender) => sender.try_send(conn).map_err(|error| Box::new(error.into_inner())),
             None => Err(Box::new(conn)),
@@ -82,13 +85,19 @@ impl OpenPorts {
 
     /// Hands a datagram to whoever has bound the port; false when it was dropped.
     pub(crate) fn deliver(&self, port: u16, datagram: Arrived) -> bool {
-        let sender = self.0.lock().udp.get(&port).cloned();
+        let sender = self.tables.lock().udp.get(&port).cloned();
         sender.is_some_and(|sender| sender.try_send(datagram).is_ok())
+    }
+
+    /// Runs `announce` with what is open now; one at a time, so that the last one to run has the newest list.
+    pub(crate) fn announcing(&self, announce: impl FnOnce(Arc<Ports>)) {
+        let _one = self.announcing.lock();
+        announce(self.snapshot());
     }
 
     /// What is open now, for the peers' engines.
     pub(crate) fn snapshot(&self) -> Arc<Ports> {
-        let tables = self.0.lock();
+        let tables = self.tables.lock();
         Arc::new(Ports {
             tcp: tables.tcp.keys().copied().collect(),
             udp: tables.udp.keys().copied().collect(),

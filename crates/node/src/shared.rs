@@ -1,6 +1,7 @@
 //! What the tasks of one node share.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -39,6 +40,8 @@ use crate::{
 const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 /// STUN answers that wait for netcheck.
 pub(crate) const STUN_QUEUE: usize = 64;
+/// STUN servers whose answers are waited for: more than one round of netcheck asks.
+const MAX_STUN_SERVERS: usize = 64;
 /// Idle send buffers kept for the next busy peer.
 const SPARE_TRANSMITS: usize = 8;
 
@@ -64,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) transmits: Mutex<Vec<Transmits>>,
     pub(crate) searched: Mutex<Instant>,
+    /// STUN servers that were asked lately: whatever else looks like STUN is nobody's answer.
+    pub(crate) stun_servers: Mutex<VecDeque<IpAddr>>,
 }
 
 /// What the node as a whole has dropped or refused. Plain numbers; they only grow.
@@ -81,6 +86,10 @@ pub(crate) struct NodeCounters {
     pub(crate) inbox_full: AtomicU64,
     /// Handshakes that had to prove their address first.
     pub(crate) challenged: AtomicU64,
+    /// Handshakes beyond what one address may ask for.
+    pub(crate) throttled: AtomicU64,
+    /// Peers forgotten because nothing but an unproven handshake spoke for them.
+    pub(crate) unproven: AtomicU64,
     /// Connections and datagrams for which an application's queue was full.
     pub(crate) backlog_full: AtomicU64,
 }
@@ -108,23 +117,35 @@ pub enum Unroutable {
 impl Shared {
     /// The handle of a peer that the netmap holds, made at first use. `None` when it may not talk to us.
     pub(crate) fn peer_for(self: &Arc<Self>, node: &PeerNode) -> Option<Arc<PeerHandle>> {
+        let peer = self.claimed_peer(node)?;
+        peer.prove();
+        Some(peer)
+    }
+
+    /// As [`peer_for`](Self::peer_for), for a datagram that only claims to be of that peer.
+    pub(crate) fn claimed_peer(self: &Arc<Self>, node: &PeerNode) -> Option<Arc<PeerHandle>> {
         if let Some(peer) = self.peers.by_key(&node.key) {
             return Some(peer);
         }
-        let netmap = self.netmap.current()?;
-        let view = PeerView::of(&netmap, &node.key)?;
         let mut rng = clock::rng();
         let seed = rng.next_u64();
-        let handle = self.peers.get_or_insert(&node.key, &mut rng, |index| {
+        let (peer, evicted) = self.peers.get_or_insert(&node.key, &mut rng, |index| {
+            // The netmap the caller looked at may be out of force by now.
+            let view = PeerView::of(&*self.netmap.current()?, &node.key)?;
             let mut engine = Peer::new(self.peer_config(node.key, index, seed, view), clock::now());
             let (endpoints, at) = self.endpoints.lock().clone();
             engine.path_mut().handle_own_endpoints(endpoints, at);
             let (handle, inbox) = PeerHandle::new(node.key, engine);
             self.tasks
                 .spawn(peer_task::run(Arc::clone(self), Arc::clone(&handle), inbox));
-            handle
+            Some(handle)
         });
-        Some(handle)
+        if let Some(evicted) = evicted {
+            self.counters.unproven.fetch_add(1, Relaxed);
+            evicted.engine().handle_view(clock::now(), None);
+            evicted.kick();
+        }
+        peer
     }
 
     fn peer_config(&self, key: NodePublic, index: u32, seed: u64, view: PeerView) -> PeerConfig {
@@ -168,10 +189,12 @@ impl Shared {
 
     /// Tells every peer which ports are open now.
     pub(crate) fn announce_ports(&self) {
-        let ports = self.ports.snapshot();
-        for peer in self.peers.all() {
-            peer.engine().set_listening(Arc::clone(&ports));
-        }
+        // One after the other, or an older list could overtake a newer one.
+        self.ports.announcing(|ports| {
+            for peer in self.peers.all() {
+                peer.engine().set_listening(Arc::clone(&ports));
+            }
+        });
     }
 
     /// Sends one small datagram that belongs to no peer's engine: a cookie or a disco message. Lost if the socket is
@@ -188,9 +211,21 @@ impl Shared {
         }
     }
 
-    /// Hands an answer of a STUN server to netcheck; lost when that has no room, and asked for again.
+    /// Notes that `server` was asked, so that its answer is let through.
+    pub(crate) fn expect_stun(&self, server: IpAddr) {
+        let mut servers = self.stun_servers.lock();
+        if !servers.contains(&server) {
+            servers.truncate(MAX_STUN_SERVERS - 1);
+            servers.push_front(server);
+        }
+    }
+
+    /// Hands an answer of a STUN server to netcheck; lost when that has no room, and asked for again. From anybody else
+    /// it is dropped: netcheck would have to look at each, and have no room for the real ones.
     pub(crate) fn stun(&self, from: SocketAddr, datagram: &[u8]) {
-        if self.stun.try_send((from, datagram.to_vec())).is_err() {
+        if !self.stun_servers.lock().contains(&from.ip()) {
+            self.counters.strangers.fetch_add(1, Relaxed);
+        } else if self.stun.try_send((from, datagram.to_vec())).is_err() {
             self.counters.malformed.fetch_add(1, Relaxed);
         }
     }

@@ -72,12 +72,22 @@ pub struct StatusCounters {
     pub inbox_full: u64,
     /// Handshakes that had to prove their address first.
     pub challenged: u64,
+    /// Handshakes beyond what one address may ask for.
+    pub throttled: u64,
+    /// Peers forgotten because nothing but an unproven handshake spoke for them.
+    pub unproven: u64,
     /// Connections and datagrams for which an application's queue was full.
     pub backlog_full: u64,
+    /// Datagrams in a peer's name that its key did not encrypt, that were seen before, or that are too long.
+    pub not_authentic: u64,
+    /// Packets of a peer whose headers contradict each other, and IP fragments.
+    pub malformed_inside: u64,
     /// Packets the policy did not allow.
     pub policy: u64,
     /// Packets from an address that is not the peer's own.
     pub foreign_source: u64,
+    /// Packets to an address that is not ours.
+    pub foreign_destination: u64,
     /// Completed WireGuard handshakes.
     pub handshakes: u64,
     /// Connections that peers opened.
@@ -159,8 +169,10 @@ fn node_counters(shared: &Shared) -> StatusCounters {
         strangers: counters.strangers.load(Relaxed),
         malformed: counters.malformed.load(Relaxed),
         no_session: counters.no_session.load(Relaxed),
-        inbox_full: counters.inbox_full.load(Relaxed),
+        inbox_full: counters.inbox_full.load(Relaxed) + shared.udp.dropped(),
         challenged: counters.challenged.load(Relaxed),
+        throttled: counters.throttled.load(Relaxed),
+        unproven: counters.unproven.load(Relaxed),
         backlog_full: counters.backlog_full.load(Relaxed),
         ..StatusCounters::default()
     }
@@ -169,7 +181,11 @@ fn node_counters(shared: &Shared) -> StatusCounters {
 impl StatusCounters {
     fn add(&mut self, peer: &Counters) {
         self.policy += peer.dropped.policy;
-        self.foreign_source += peer.dropped.foreign_source;
+        let dropped = &peer.dropped;
+        self.not_authentic += dropped.not_authentic + dropped.replayed + dropped.oversized;
+        self.malformed_inside += dropped.malformed;
+        self.foreign_source += dropped.foreign_source;
+        self.foreign_destination += dropped.foreign_destination;
         self.handshakes += peer.handshakes;
         self.accepted += peer.tcp.accepted;
         self.withdrawn += peer.tcp.withdrawn;

@@ -1,6 +1,7 @@
 //! The task that owns the node: it puts netmaps in force, tells control about us, and ends everything.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -60,6 +61,8 @@ pub(crate) struct Supervisor {
     pub(crate) findings: watch::Receiver<Findings>,
     pub(crate) state: State,
     pub(crate) published: watch::Sender<NodeState>,
+    /// Why control cannot be reached, as it was said last: each attempt fails, and most for the same reason.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Supervisor {
@@ -98,11 +101,19 @@ impl Supervisor {
             ControlEvent::Online => {
                 self.shared.netmap.handle_online();
                 self.published.send_replace(NodeState::Running);
+                self.trouble = None;
                 info!(event = "control_online", "connected to control");
             }
             ControlEvent::Offline { reason, retry_in } => {
                 self.shared.netmap.handle_offline();
-                warn!(event = "control_offline", %reason, ?retry_in, "control cannot be reached; the node goes on with what it knows");
+                if self.trouble.as_ref() != Some(&reason) {
+                    warn!(
+                        event = "control_offline",
+                        ?retry_in,
+                        "the node goes on with what it knows, and tries again: {reason}"
+                    );
+                    self.trouble = Some(reason.clone());
+                }
                 self.published.send_replace(NodeState::Offline(reason));
             }
             ControlEvent::LoginUrl(url) => {
@@ -123,11 +134,14 @@ impl Supervisor {
     }
 
     fn stopped(&self, reason: String) {
-        error!(event = "node_stopped", %reason, "the node is out of the tailnet");
+        error!(event = "node_stopped", "the node is out of the tailnet: {reason}");
+        // Before the peers, so that none is made anew: nobody vouches for anyone any more.
+        self.shared.netmap.clear();
         for peer in self.shared.peers.all() {
             peer.engine().handle_view(clock::now(), None);
             peer.kick();
         }
+        self.shared.netmap.announce();
         self.published.send_replace(NodeState::Stopped(reason));
     }
 
@@ -188,13 +202,15 @@ pub(crate) fn apply(shared: &Arc<Shared>, change: &Change) {
     shared.netmap.replace(Arc::clone(&change.netmap));
     let now = clock::now();
     let everyone = change.filter || change.self_node;
+    let changed: HashSet<_> = change.removed.iter().chain(&change.updated).collect();
     for peer in shared.peers.all() {
         let key = peer.key();
-        if everyone || change.removed.contains(&key) || change.updated.contains(&key) {
+        let gone = change.netmap.peer_by_key(&key).is_none();
+        if everyone || gone || changed.contains(&key) {
             peer.engine().handle_netmap(now, &change.netmap);
             peer.kick();
         }
-        if change.netmap.peer_by_key(&key).is_none() {
+        if gone {
             // Its task still sends the resets; a node that comes back with this key gets a new handle.
             shared.peers.remove(&peer);
         }

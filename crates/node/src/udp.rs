@@ -7,7 +7,11 @@
 use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -21,6 +25,14 @@ const BUFFER: usize = 64 * 1024;
 const RECEIVE_SLOTS: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
 /// Spare buffers kept for reuse; beyond this they go back to the allocator.
 const SPARE_BUFFERS: usize = 64;
+/// Buffers that may be filled and not yet looked at, over all peers: 16 MiB. Beyond this, long batches are dropped.
+const MAX_OUT: usize = 256;
+/// A batch up to this length is copied when there are no buffers to hand out.
+const SMALL: usize = 2 << 10;
+/// Errors in a row that are not about one datagram. The kernel may be short of memory for a moment.
+const MAX_ERRORS: u32 = 100;
+/// How long to wait after such an error.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// Kernel buffer asked for in each direction, as tailscaled asks: a burst of a few milliseconds at 10 Gbit/s.
 const SOCKET_BUFFER: usize = 7 << 20;
 
@@ -68,6 +80,11 @@ impl UdpSockets {
     /// The port both sockets are bound to.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Batches that were dropped because too many were waiting.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.buffers.dropped.load(Ordering::Relaxed)
     }
 
     /// Whether this machine has IPv6 at all.
@@ -213,21 +230,26 @@ impl Half {
     async fn receive(&self, pool: &Arc<Buffers>, deliver: &impl Fn(Received)) -> io::Error {
         let mut slots: [Vec<u8>; RECEIVE_SLOTS] = std::array::from_fn(|_| pool.take());
         let mut metas = [RecvMeta::default(); RECEIVE_SLOTS];
+        let mut errors = 0;
         loop {
             let count = match self.receive_once(&mut slots, &mut metas).await {
                 Ok(count) => count,
                 Err(error) if is_transient(&error) => continue,
+                Err(_) if errors < MAX_ERRORS => {
+                    errors += 1;
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
                 Err(error) => return error,
             };
+            errors = 0;
             for (slot, meta) in slots.iter_mut().zip(&metas).take(count) {
                 if meta.len == 0 || meta.stride == 0 {
                     continue;
                 }
-                let filled = std::mem::replace(slot, pool.take());
-                let bytes = PooledBytes {
-                    bytes: filled,
-                    len: meta.len,
-                    pool: Arc::clone(pool),
+                let Some(bytes) = PooledBytes::cut(slot, meta.len, pool) else {
+                    pool.dropped.fetch_add(1, Ordering::Relaxed);
+                    continue;
                 };
                 deliver(Received {
                     from: meta.addr,
@@ -269,16 +291,23 @@ fn is_transient(error: &io::Error) -> bool {
 /// Receive buffers that were used before: the last one used is the first one reused, so that an idle node touches few
 /// pages.
 #[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
+struct Buffers {
+    spare: Mutex<Vec<Vec<u8>>>,
+    /// How many are filled and wait for somebody.
+    out: AtomicUsize,
+    dropped: AtomicU64,
+}
 
 impl Buffers {
     fn take(&self) -> Vec<u8> {
-        self.0.lock().pop().unwrap_or_else(|| vec![0; BUFFER])
+        self.spare.lock().pop().unwrap_or_else(|| vec![0; BUFFER])
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
-        let mut spare = self.0.lock();
-        if spare.len() < SPARE_BUFFERS {
+        self.out.fetch_sub(1, Ordering::Relaxed);
+        let mut spare = self.spare.lock();
+        // A copy of a small batch is no buffer to receive into.
+        if spare.len() < SPARE_BUFFERS && buffer.len() == BUFFER {
             spare.push(buffer);
         }
     }
@@ -289,6 +318,22 @@ pub(crate) struct PooledBytes {
     bytes: Vec<u8>,
     len: usize,
     pool: Arc<Buffers>,
+}
+
+impl PooledBytes {
+    /// Takes the first `len` bytes of `slot`, which gets another buffer. `None` when too many buffers are out.
+    fn cut(slot: &mut Vec<u8>, len: usize, pool: &Arc<Buffers>) -> Option<Self> {
+        let bytes = if pool.out.load(Ordering::Relaxed) < MAX_OUT {
+            std::mem::replace(slot, pool.take())
+        } else if len <= SMALL {
+            slot[..len].to_vec()
+        } else {
+            return None;
+        };
+        pool.out.fetch_add(1, Ordering::Relaxed);
+        let pool = Arc::clone(pool);
+        Some(Self { bytes, len, pool })
+    }
 }
 
 impl std::ops::Deref for PooledBytes {

@@ -2,4 +2,6 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 pub mod fleet;
+pub mod mallory;
 pub mod real;
+pub mod victim;

@@ -9,20 +9,27 @@ use smoltcp::{
     time::Instant,
 };
 
-use super::{Egress, MTU};
+use super::{Egress, MTU, overrun::Overrun};
 
 pub(super) struct Wire<'a, E> {
     incoming: Option<&'a [u8]>,
     egress: &'a mut E,
     scratch: &'a mut [u8; MTU],
+    overrun: &'a mut Overrun,
 }
 
 impl<'a, E: Egress> Wire<'a, E> {
-    pub(super) fn new(incoming: Option<&'a [u8]>, egress: &'a mut E, scratch: &'a mut [u8; MTU]) -> Self {
+    pub(super) fn new(
+        incoming: Option<&'a [u8]>,
+        egress: &'a mut E,
+        scratch: &'a mut [u8; MTU],
+        overrun: &'a mut Overrun,
+    ) -> Self {
         Self {
             incoming,
             egress,
             scratch,
+            overrun,
         }
     }
 }
@@ -42,6 +49,7 @@ impl<E: Egress> Device for Wire<'_, E> {
         let outgoing = Outgoing {
             egress: self.egress,
             scratch: self.scratch,
+            overrun: self.overrun,
         };
         Some((incoming, outgoing))
     }
@@ -50,6 +58,7 @@ impl<E: Egress> Device for Wire<'_, E> {
         self.egress.is_ready().then_some(Outgoing {
             egress: self.egress,
             scratch: self.scratch,
+            overrun: self.overrun,
         })
     }
 
@@ -79,6 +88,7 @@ impl RxToken for Incoming<'_> {
 pub(super) struct Outgoing<'a, E> {
     egress: &'a mut E,
     scratch: &'a mut [u8; MTU],
+    overrun: &'a mut Overrun,
 }
 
 impl<E: Egress> TxToken for Outgoing<'_, E> {
@@ -86,6 +96,7 @@ impl<E: Egress> TxToken for Outgoing<'_, E> {
         // smoltcp never asks for more than the MTU that it was told.
         let packet = &mut self.scratch[..len.min(MTU)];
         let result = f(packet);
+        self.overrun.note_sent(packet);
         self.egress.send(packet);
         result
     }

@@ -11,7 +11,8 @@ const OVERHEAD: usize = 2 * 1024;
 const SIZES: [usize; 6] = [256 << 10, 128 << 10, 64 << 10, 32 << 10, 16 << 10, 8 << 10];
 /// A buffer takes at most this part of what is left, so that sizes shrink long before SYNs must be refused.
 const PART: usize = 128;
-/// A peer may hold at most this share of the node's budget, in quarters.
+/// A peer may hold at most this share, in quarters, of what the others leave: a second greedy peer finds less than the
+/// first, and a third less again, but no number of them leaves nothing.
 const PEER_QUARTERS: usize = 3;
 
 /// The budget, shared by all peers. Cheap to read, exact under concurrent reservations.
@@ -43,8 +44,10 @@ impl ConnectionMemory {
     /// Reserves two buffers for one connection of a peer that already holds `held` bytes: large ones while there is
     /// plenty, smaller ones as the budget fills. `None` when not even the smallest fits.
     pub(crate) fn reserve(self: &Arc<Self>, held: usize, largest: usize) -> Option<Reservation> {
-        let share = (self.limit / 4 * PEER_QUARTERS).saturating_sub(held);
-        let left = self.limit.saturating_sub(self.used()).min(share);
+        let used = self.used();
+        let without_others = self.limit.saturating_sub(used.saturating_sub(held));
+        let share = (without_others / 4 * PEER_QUARTERS).saturating_sub(held);
+        let left = self.limit.saturating_sub(used).min(share);
         let fits = |size: usize| size <= largest && (size <= left / PART || Some(&size) == SIZES.last());
         let buffer = SIZES.into_iter().find(|size| fits(*size))?;
         let bytes = buffer * 2 + OVERHEAD;

@@ -17,8 +17,9 @@ use smoltcp::{
     time::Instant,
     wire::{HardwareAddress, IpCidr, IpListenEndpoint},
 };
+use tailnet_wire::packet::Packet;
 
-use super::{Egress, MTU, device::Wire};
+use super::{Egress, MTU, device::Wire, overrun::Overrun};
 
 /// smoltcp holds at most this many addresses (feature `iface-max-addr-count-8`).
 const MAX_ADDRESSES: usize = 8;
@@ -33,6 +34,8 @@ pub(super) struct TcpSocket {
     handle: SocketHandle,
     clock: Clock,
     due: Option<time::Instant>,
+    capacity: usize,
+    overrun: Overrun,
 }
 
 impl fmt::Debug for TcpSocket {
@@ -51,7 +54,8 @@ impl TcpSocket {
         config.random_seed = seed;
         let mut scratch = [0; MTU];
         let mut nowhere = Nowhere;
-        let mut device = Wire::new(None, &mut nowhere, &mut scratch);
+        let mut overrun = Overrun::default();
+        let mut device = Wire::new(None, &mut nowhere, &mut scratch, &mut overrun);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let mut socket = Self {
             interface: Interface::new(config, &mut device, clock.to_smoltcp(now)),
@@ -59,6 +63,8 @@ impl TcpSocket {
             sockets,
             clock,
             due: None,
+            capacity: buffer,
+            overrun: Overrun::default(),
         };
         socket.set_addresses(addresses);
         socket
@@ -96,9 +102,17 @@ impl TcpSocket {
     /// `connect`) leaves is the congestion window, and counters that the first ACK sets right.
     pub(super) fn renew(&mut self) {
         self.due = None;
+        self.overrun = Overrun::default();
         let socket = self.socket_mut();
         socket.abort();
         socket.set_congestion_control(CongestionControl::Cubic);
+    }
+
+    /// Whether a segment may be fed; see [`overrun`](super::overrun).
+    #[inline]
+    pub(super) fn admits(&mut self, segment: &Packet, bytes: &[u8]) -> bool {
+        let opening = matches!(self.state(), State::Listen | State::SynSent);
+        self.overrun.admits(segment, bytes, opening, self.capacity)
     }
 
     /// Feeds one packet. Answers that TCP owes at once (duplicate ACKs, challenges) go to `replies`.
@@ -109,7 +123,7 @@ impl TcpSocket {
         replies: &mut impl Egress,
         scratch: &mut [u8; MTU],
     ) {
-        let mut device = Wire::new(Some(packet), replies, scratch);
+        let mut device = Wire::new(Some(packet), replies, scratch, &mut self.overrun);
         let now = self.clock.to_smoltcp(now);
         self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
     }
@@ -118,7 +132,7 @@ impl TcpSocket {
     pub(super) fn egress(&mut self, now: time::Instant, egress: &mut impl Egress, scratch: &mut [u8; MTU]) -> bool {
         let at = self.clock.to_smoltcp(now);
         for _ in 0..QUANTUM {
-            let mut device = Wire::new(None, egress, scratch);
+            let mut device = Wire::new(None, egress, scratch, &mut self.overrun);
             let result = self.interface.poll_egress(at, &mut device, &mut self.sockets);
             if !egress.is_ready() {
                 return true;
@@ -159,7 +173,10 @@ impl TcpSocket {
     pub(super) fn read(&mut self, out: &mut [u8]) -> Read {
         match self.socket_mut().recv_slice(out) {
             Ok(0) => Read::Nothing,
-            Ok(n) => Read::Bytes(n),
+            Ok(n) => {
+                self.overrun.note_read(n);
+                Read::Bytes(n)
+            }
             Err(RecvError::Finished) => Read::Finished,
             Err(RecvError::InvalidState) => Read::NotOpen,
         }

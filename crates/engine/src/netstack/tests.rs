@@ -52,6 +52,24 @@ fn buffers_shrink_as_the_budget_fills_and_come_back() {
 }
 
 #[test]
+fn greedy_peers_leave_something_to_the_next() {
+    let memory = ConnectionMemory::new(64 << 20);
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let mut held = 0;
+        while let Some(reservation) = memory.reserve(held, 256 << 10) {
+            held += reservation.bytes();
+            taken.push(reservation);
+        }
+    }
+    assert!(
+        memory.reserve(0, 256 << 10).is_some(),
+        "{} bytes are used",
+        memory.used()
+    );
+}
+
+#[test]
 fn a_udp_packet_has_the_checksum_of_its_pseudo_header() {
     let (local, remote) = (
         SocketAddr::from(([100, 64, 0, 1], 1)),

@@ -118,6 +118,14 @@ fn above_the_limit_a_cookie_is_asked_for_and_accepted() {
         b.limiter.verify(elsewhere, &out[..n], &mut cookie),
         Verdict::Challenge(_)
     ));
+    let admitted = (0..100)
+        .filter(|_| b.limiter.verify(SOURCE, &out[..n], &mut cookie) == Verdict::Proceed)
+        .count();
+    assert!(
+        admitted < 20,
+        "a cookie is no ticket for any number of handshakes: {admitted}"
+    );
+    assert_eq!(b.limiter.verify(SOURCE, &out[..n], &mut cookie), Verdict::Throttled);
     out[50] ^= 1;
     assert_eq!(b.limiter.verify(SOURCE, &out[..n], &mut cookie), Verdict::Refused);
 }

@@ -10,6 +10,7 @@ use crate::{clock, shared::Shared, udp::Sent};
 
 impl Host for Shared {
     fn send_stun(&self, to: SocketAddr, request: &[u8]) -> bool {
+        self.expect_stun(to.ip());
         !matches!(self.udp.try_send(to, request, None), Sent::Unreachable(_))
     }
 

@@ -46,5 +46,5 @@ async fn a_buffer_goes_back_to_its_pool() {
     };
     assert_eq!(bytes.len(), 3);
     drop(bytes);
-    assert_eq!(pool.0.lock().len(), 1);
+    assert_eq!(pool.spare.lock().len(), 1);
 }

@@ -42,6 +42,46 @@ fn a_syn_flood_stays_inside_its_caps() {
     assert_eq!(pair.ends[1].peer.connections(), 1, "half-open connections are given up");
 }
 
+/// A segment from end 0 to end 1 with a window scale on the SYN.
+fn segment(from: u16, sequence: u32, acknowledge: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+    let (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) = (ip(0, 4), ip(1, 4)) else {
+        unreachable!();
+    };
+    let addresses = Addresses::V4(src, dst);
+    let options: &[u8] = if flags & 2 != 0 { &[3, 3, 7, 1] } else { &[] };
+    let mut body = Vec::new();
+    body.extend_from_slice(&from.to_be_bytes());
+    body.extend_from_slice(&PORT.to_be_bytes());
+    body.extend_from_slice(&sequence.to_be_bytes());
+    body.extend_from_slice(&acknowledge.to_be_bytes());
+    body.extend_from_slice(&[(5 + options.len() as u8 / 4) << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    body.extend_from_slice(options);
+    body.extend_from_slice(data);
+    let sum = checksum::pseudo_header(&addresses, IpProto::TCP, body.len()).with(&body);
+    body[16..18].copy_from_slice(&sum.finish().to_be_bytes());
+    build::ip(&addresses, IpProto::TCP, &body)
+}
+
+#[test]
+fn more_data_than_the_buffer_holds_before_our_first_ack() {
+    let mut pair = Pair::new(Link::PERFECT);
+    pair.connect(4);
+    pair.inject(0, &segment(7777, 1000, 0, 2, &[]));
+    let answer = pair.plain_segment(1);
+    let sequence = u32::from_be_bytes(answer[24..28].try_into().unwrap());
+    // One burst, all of it before the next egress pass.
+    for n in 0..600u32 {
+        let data = segment(7777, 1001 + n * 1200, sequence.wrapping_add(1), 0x10, &[1; 1200]);
+        pair.inject(0, &data);
+    }
+    pair.run(Duration::from_secs(1));
+    assert_eq!(
+        pair.ends[1].peer.connections(),
+        2,
+        "it was taken, as far as there is room"
+    );
+}
+
 #[test]
 fn open_connections_stay_inside_the_budget_and_others_keep_a_share() {
     let limits = Limits {
@@ -131,7 +171,7 @@ proptest! {
         let (dialed, accepted) = pair.connect(4);
         let _ = pair.write(0, dialed, &[1; 5000]);
         let _ = pair.write(1, accepted, &[2; 5000]);
-        let segment = pair.last_plain_segment();
+        let segment = pair.plain_segment(0);
         for (at, value) in flips {
             let mut damaged = segment.clone();
             // Ports stay, so that the connection is found.

@@ -292,8 +292,8 @@ impl Pair {
         }
     }
 
-    /// The next TCP segment that end 0 would send, in plain text; it is not sent.
-    pub(super) fn last_plain_segment(&mut self) -> Vec<u8> {
+    /// The next TCP segment that an end would send, in plain text; it is not sent.
+    pub(super) fn plain_segment(&mut self, end: usize) -> Vec<u8> {
         struct Catch(Vec<u8>);
         impl crate::netstack::Egress for Catch {
             fn is_ready(&self) -> bool {
@@ -305,7 +305,7 @@ impl Pair {
         }
         let mut catch = Catch(Vec::new());
         let now = self.now;
-        if let Some(netstack) = &mut self.ends[0].peer.netstack {
+        if let Some(netstack) = &mut self.ends[end].peer.netstack {
             netstack.poll_egress(now, &mut catch);
         }
         catch.0
