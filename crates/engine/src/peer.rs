@@ -384,11 +384,8 @@ impl Peer {
         }
         if self.tunnel.has_session() {
             self.seal(now, out);
-        } else if self.view.is_none() || self.closing {
-            // There is nobody left to tell.
-            self.netstack = None;
-            self.replies.clear();
-            self.outbox.clear();
+        } else {
+            self.handle_silence(now);
         }
     }
 
@@ -417,6 +414,23 @@ impl Peer {
         self.inbox.pop()
     }
 
+    /// There is no session to send under.
+    fn handle_silence(&mut self, now: Instant) {
+        if self.view.is_none() || self.closing {
+            // There is nobody left to tell.
+            self.netstack = None;
+            self.give_up_datagrams();
+        } else if let Some(netstack) = &mut self.netstack {
+            netstack.handle_silence(now);
+        }
+        self.drop_idle_netstack();
+    }
+
+    fn give_up_datagrams(&mut self) {
+        self.replies.clear();
+        self.outbox.clear();
+    }
+
     fn seal(&mut self, now: Instant, out: &mut Transmits) {
         let route = self.path.route(now);
         let mut sealer = Sealer {
@@ -441,6 +455,10 @@ impl Peer {
                 self.counters.dropped.no_path += packets;
             }
         }
+        self.drop_idle_netstack();
+    }
+
+    fn drop_idle_netstack(&mut self) {
         if let Some(netstack) = &self.netstack
             && netstack.is_idle()
         {
@@ -469,6 +487,10 @@ impl Peer {
         let mut out = [0; MIN_BUFFER];
         if let Some(len) = self.tunnel.handle_timeout(now, &mut out) {
             self.queue_handshake(None, &out[..len]);
+        }
+        if self.tunnel.take_expired() {
+            // As long as WireGuard tries: what waits for longer is of no use to anybody.
+            self.give_up_datagrams();
         }
     }
 

@@ -233,6 +233,8 @@ pub struct Tunnel {
     forced: Option<Instant>,
     /// Whether boringtun has a session to send under: as responder only after the initiator's first packet.
     sendable: bool,
+    /// Whether attempts to get a session were given up since this was last asked.
+    expired: bool,
     handshakes: u64,
 }
 
@@ -256,6 +258,7 @@ impl Tunnel {
             initiated: None,
             forced: None,
             sendable: false,
+            expired: false,
             handshakes: 0,
         }
     }
@@ -323,6 +326,11 @@ impl Tunnel {
     /// How many handshakes were completed.
     pub fn handshakes(&self) -> u64 {
         self.handshakes
+    }
+
+    /// Whether WireGuard has given up on a handshake, after 90 s (REKEY_ATTEMPT_TIME), since this was last asked.
+    pub fn take_expired(&mut self) -> bool {
+        std::mem::take(&mut self.expired)
     }
 
     /// Whether an initiation of ours waits for its answer.
@@ -402,7 +410,7 @@ impl Tunnel {
                 Some(datagram.len())
             }
             TunnResult::Err(WireGuardError::ConnectionExpired) => {
-                self.initiated = None;
+                self.expired |= self.initiated.take().is_some();
                 None
             }
             _ => None,

@@ -84,11 +84,17 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check()?;
-        let count = ready!(self.peer.engine().poll_read(self.conn, cx, buf.initialize_unfilled()))
-            .map_err(|error| self.failed(error))?;
+        let (outcome, opened) = {
+            let mut engine = self.peer.engine();
+            let outcome = engine.poll_read(self.conn, cx, buf.initialize_unfilled());
+            (outcome, engine.wants_transmit())
+        };
+        let count = ready!(outcome).map_err(|error| self.failed(error))?;
         buf.advance(count);
-        // Reading opens the window, which the peer must hear of.
-        self.peer.kick();
+        // Once enough was read, the peer must hear that the window has opened.
+        if opened {
+            self.peer.kick();
+        }
         Poll::Ready(Ok(()))
     }
 }

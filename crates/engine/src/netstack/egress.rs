@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tailnet_wire::packet::Addresses;
 
-use super::{ConnError, ConnId, Egress, FlowKey, Netstack, PacketQueue, schedule::Schedule};
+use super::{ConnError, ConnId, Egress, FlowKey, Netstack, PacketQueue, schedule::Schedule, socket::State};
 
 /// A timer that was due and left nothing to do is looked at again after this.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -36,6 +36,25 @@ impl Netstack {
         }
     }
 
+    /// Nothing can be sent now. Connections in line wait for a session, but not for ever; those that only have a reset
+    /// to send are over.
+    pub(crate) fn handle_silence(&mut self, now: Instant) {
+        for id in self.schedule.line() {
+            let Some(flow) = self.flows.get_mut(id) else {
+                continue;
+            };
+            let Some(socket) = &flow.socket else {
+                continue;
+            };
+            if socket.state() == State::Closed {
+                self.vacate(id, None);
+            } else {
+                flow.waiting_since.get_or_insert(now);
+                self.arm(now, id);
+            }
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timers = [self.schedule.poll_timeout(), self.time_wait.poll_timeout()];
@@ -53,7 +72,8 @@ impl Netstack {
             if !Schedule::fires(&mut flow.appointment, at) {
                 continue;
             }
-            let overdue = flow.deadline.take_if(|deadline| *deadline <= now).is_some();
+            let overdue = flow.deadline.take_if(|deadline| *deadline <= now).is_some()
+                || flow.unheard_at().is_some_and(|unheard| unheard <= now);
             let lost = flow.recovery.handle_timeout(now);
             if flow
                 .socket
@@ -81,7 +101,7 @@ impl Netstack {
             return;
         };
         let due = socket.due().filter(|_| !flow.appointment.is_ready());
-        let timers = [due, flow.deadline, flow.recovery.poll_timeout()];
+        let timers = [due, flow.deadline, flow.recovery.poll_timeout(), flow.unheard_at()];
         let next = timers.into_iter().flatten().min().map(|at| at.max(now + AGAIN));
         self.schedule.wake_at(id, &mut flow.appointment, next);
     }

@@ -1,8 +1,16 @@
 //! The TCP connections of one peer: who they are between, their sockets, what became of them.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, time::Instant};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{ConnError, memory::Reservation, recovery::Recovery, schedule::Appointment, socket::TcpSocket};
+
+/// How long data may stay unacknowledged while nothing is heard of the connection.
+const UNHEARD: Duration = Duration::from_secs(90);
 
 /// Names one connection of one peer. Never reused while anything may still hold it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +104,13 @@ impl Flow {
             waiting_since: Some(now),
             reservation: Some(reservation),
         }
+    }
+
+    /// When to give up on a peer that leaves our data unacknowledged and says nothing. A connection that was reset
+    /// already has nothing to wait for.
+    pub(super) fn unheard_at(&self) -> Option<Instant> {
+        let waiting_since = self.waiting_since.filter(|_| self.error.is_none())?;
+        Some(waiting_since + UNHEARD)
     }
 
     pub(super) fn buffer(&self) -> usize {

@@ -54,6 +54,11 @@ impl Schedule {
         self.ready.pop_front()
     }
 
+    /// Everyone in line, some of whom may be gone by now.
+    pub(super) fn line(&self) -> Vec<ConnId> {
+        self.ready.iter().copied().collect()
+    }
+
     /// Notes that a connection left the line.
     pub(super) fn leave(own: &mut Appointment) {
         own.ready = false;

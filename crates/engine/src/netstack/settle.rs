@@ -6,8 +6,6 @@ use super::{ConnError, ConnId, Netstack, flow::Origin, socket::State};
 
 /// How long a connection may linger after the application has let go of it.
 const ORPHAN: Duration = Duration::from_secs(60);
-/// How long data may stay unacknowledged while nothing is heard of the connection.
-const UNHEARD: Duration = Duration::from_secs(90);
 
 impl Netstack {
     /// Draws the conclusions from the state that a socket is in after a packet or an egress pass.
@@ -47,12 +45,7 @@ impl Netstack {
                 let unacknowledged = socket.send_queue();
                 flow.waiting_since = (unacknowledged > 0).then_some(flow.waiting_since.unwrap_or(now));
                 flow.recovery.handle_egress(now, unacknowledged);
-                let unheard = flow
-                    .waiting_since
-                    .is_some_and(|at| now.saturating_duration_since(at) >= UNHEARD);
-                if unheard {
-                    self.abort(id, ConnError::TimedOut);
-                } else if flow.released && unread > 0 {
+                if flow.released && unread > 0 {
                     self.abort(id, ConnError::Closed);
                 } else {
                     self.settle_open(now, id);
@@ -81,7 +74,7 @@ impl Netstack {
     }
 
     /// TCP is done with the connection: gives back its socket and buffers.
-    fn vacate(&mut self, id: ConnId, error: Option<ConnError>) {
+    pub(super) fn vacate(&mut self, id: ConnId, error: Option<ConnError>) {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };

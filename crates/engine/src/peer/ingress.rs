@@ -147,10 +147,9 @@ impl Peer {
                 }
             }
             Some(Message::DiscoKey(key)) => {
-                let event = PeerEvent::DiscoKey(key);
-                if !self.events.contains(&event) {
-                    self.events.push_back(event);
-                }
+                // The last one counts; a peer that sends many fills no queue.
+                self.events.retain(|event| !matches!(event, PeerEvent::DiscoKey(_)));
+                self.events.push_back(PeerEvent::DiscoKey(key));
             }
             Some(Message::Reject(reject)) => self.handle_reject(packet, &reject),
             None => self.counters.dropped.unhandled += 1,

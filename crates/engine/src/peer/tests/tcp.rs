@@ -173,6 +173,37 @@ fn an_unanswered_dial_times_out() {
 }
 
 #[test]
+fn a_peer_that_cannot_be_reached_is_given_up_and_forgotten() {
+    let mut pair = Pair::new(Link {
+        loss: 1.0,
+        ..Link::PERFECT
+    });
+    let conn = pair.dial(SocketAddr::new(ip(1, 4), PORT)).unwrap();
+    pair.until(|pair| pair.poll_connected(0, conn).is_ready());
+    assert_eq!(pair.poll_connected(0, conn), Poll::Ready(Err(ConnError::TimedOut)));
+    pair.ends[0].peer.release(conn);
+    pair.turn();
+    assert_eq!(pair.ends[0].peer.connections(), 0);
+    assert!(
+        !pair.ends[0].peer.wants_transmit(),
+        "no reset waits for a session that never comes"
+    );
+}
+
+#[test]
+fn unacknowledged_data_is_given_up_after_a_while() {
+    let mut pair = Pair::new(Link::PERFECT);
+    let (dialed, _) = pair.connect(4);
+    pair.run(Duration::from_secs(600));
+    pair.link.loss = 1.0;
+    assert_eq!(pair.write(0, dialed, b"anyone?"), Poll::Ready(Ok(7)));
+    pair.run(Duration::from_secs(80));
+    assert!(pair.read(0, dialed, &mut [0; 8]).is_pending());
+    pair.run(Duration::from_secs(20));
+    assert_eq!(pair.read(0, dialed, &mut [0; 8]), Poll::Ready(Err(ConnError::TimedOut)));
+}
+
+#[test]
 fn buffered_data_waits_for_a_slow_reader_and_no_longer() {
     let mut pair = Pair::new(Link::PERFECT);
     let (dialed, accepted) = pair.connect(4);
