@@ -8,6 +8,7 @@ mod board;
 mod error;
 mod running;
 mod signals;
+mod silence;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,10 @@
 //! The parts of a running server, how they come up on one another, and how they go down.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use countersign_oauth::register::Mode;
 use countersign_server::{
@@ -12,7 +16,12 @@ use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{board::Board, error::ServeError, show};
+use super::{
+    board::Board,
+    error::ServeError,
+    show,
+    silence::{Silence, Word},
+};
 use crate::config::{Registration, Settings, Tls};
 
 /// Folder of the store in the state folder.
@@ -34,6 +43,7 @@ pub(crate) struct Running {
     store: Store,
     task: JoinHandle<Result<(), countersign_server::ServeError>>,
     stop: CancellationToken,
+    netmap_max_age: Duration,
 }
 
 impl Running {
@@ -55,6 +65,7 @@ impl Running {
             store,
             task,
             stop,
+            netmap_max_age: settings.netmap_max_age,
         })
     }
 
@@ -66,15 +77,27 @@ impl Running {
         &self.server
     }
 
-    /// Waits until a part ends that must not end, and says why; meanwhile shows how the node is.
+    /// Waits until a part ends that must not end, and says why; meanwhile shows how the node is, and says when control
+    /// has been silent for long.
     pub(crate) async fn ended(&mut self, board: &Board) -> ServeError {
         let mut states = self.node.watch();
+        let mut silence = Silence::new(self.netmap_max_age);
         loop {
             let state = states.borrow_and_update().clone();
             show(board, &state);
             if let NodeState::Stopped(reason) = state {
                 return ServeError::Left(reason);
             }
+            let connected = !matches!(state, NodeState::Offline(_));
+            if let Some(outage) = silence.handle_control(connected, Instant::now()) {
+                tracing::info!(event = "control_back", ?outage, "control is reached again");
+            }
+            let word = async {
+                match silence.poll_timeout() {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 ended = &mut self.task => return match ended {
                     Ok(Err(error)) => error.into(),
@@ -84,6 +107,7 @@ impl Running {
                 changed = states.changed() => if changed.is_err() {
                     return ServeError::Panicked("the node's task");
                 },
+                () = word => say(silence.poll_word(Instant::now()), &state),
             }
         }
     }
@@ -98,6 +122,26 @@ impl Running {
         }
         self.node.shutdown(LEAVE).await;
         self.store.close().await;
+    }
+}
+
+fn say(word: Option<Word>, state: &NodeState) {
+    let reason = match state {
+        NodeState::Offline(reason) => reason.as_str(),
+        _ => "",
+    };
+    match word {
+        Some(Word::Warning) => tracing::warn!(
+            event = "control_silent",
+            reason,
+            "control has been out of reach for five minutes; identities are as old"
+        ),
+        Some(Word::TooOld) => tracing::error!(
+            event = "netmap_too_old",
+            reason,
+            "control has been out of reach for longer than netmap_max_age: nothing new is issued until it is back"
+        ),
+        None => {}
     }
 }
 
