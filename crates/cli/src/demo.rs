@@ -11,7 +11,7 @@ mod server;
 mod story;
 mod transcript;
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,14 +55,26 @@ pub(crate) fn run(args: &DemoArgs) -> Exit {
 }
 
 async fn demo(args: &DemoArgs) -> Exit {
+    let told = match told_to_end() {
+        Ok(told) => told,
+        Err(error) => {
+            complain(format_args!("cannot listen for signals: {error}"));
+            return Exit::Failed;
+        }
+    };
+    tokio::pin!(told);
     let mut transcript = Transcript::on_stdout();
-    let Ok(story) = Story::tell(&mut transcript).await else {
+    let story = tokio::select! {
+        story = Story::tell(&mut transcript) => story,
+        () = &mut told => return Exit::Failed,
+    };
+    let Ok(story) = story else {
         return Exit::Failed;
     };
     let mut exit = Exit::Done;
     if !args.once {
         match story.invite(&mut transcript).await {
-            Ok(_invitation) => told_to_end().await,
+            Ok(_invitation) => told.await,
             Err(error) => {
                 complain(format_args!("a proxy cannot listen on loopback: {error}"));
                 exit = Exit::Failed;
@@ -73,14 +85,14 @@ async fn demo(args: &DemoArgs) -> Exit {
     exit
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-async fn told_to_end() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return;
-    };
-    // An error means that Ctrl-C cannot be heard; going on would leave no way to end in order.
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+/// Resolves at Ctrl-C or SIGTERM, which are heard from now on.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
