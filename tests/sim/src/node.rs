@@ -195,7 +195,7 @@ impl Node {
                 match self.limiter.verify(source, &arrival.bytes, &mut reply) {
                     Verdict::Proceed => self.limiter.initiator_of(&arrival.bytes),
                     Verdict::Challenge(len) => return Some(reply[..len].to_vec()),
-                    Verdict::Refused => return None,
+                    Verdict::Refused | Verdict::Throttled => return None,
                 }
             }
             Some(kind) => {
