@@ -218,8 +218,8 @@ async fn greet(shared: &Arc<Shared>, state: &State) {
             }
         }
     }
-    let deadline = Instant::now() + GREETING;
-    while Instant::now() < deadline {
+    let deadline = clock::now() + GREETING;
+    while clock::now() < deadline {
         awaited.retain(|peer| peer.engine().session_age(clock::now()).is_none());
         if awaited.is_empty() {
             return;
