@@ -19,7 +19,7 @@ fn form(pairs: &[(&str, &str)]) -> String {
         .finish()
 }
 
-fn alice() -> Node {
+pub(super) fn alice() -> Node {
     Node::user(1, "alice", &[ALL])
 }
 
@@ -35,7 +35,7 @@ struct Page {
     policy: String,
 }
 
-async fn registered(client: &mut Client) -> String {
+pub(super) async fn registered(client: &mut Client) -> String {
     client.register(&public_client()).await.json()["client_id"]
         .as_str()
         .unwrap()
@@ -81,14 +81,14 @@ async fn click(client: &mut Client, page: &Page, headers: &[(&str, &str)]) -> An
 
 const OURS: [(&str, &str); 1] = [("sec-fetch-site", "same-origin")];
 
-async fn code(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> String {
+pub(super) async fn code(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> String {
     let page = page(client, client_id, extra).await;
     let answer = click(client, &page, &OURS).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     field(answer.header("location"), "code=", '&').to_owned()
 }
 
-async fn redeem(client: &mut Client, client_id: &str, code: &str) -> Answer {
+pub(super) async fn redeem(client: &mut Client, client_id: &str, code: &str) -> Answer {
     let body = form(&[
         ("grant_type", "authorization_code"),
         ("client_id", client_id),
@@ -99,7 +99,7 @@ async fn redeem(client: &mut Client, client_id: &str, code: &str) -> Answer {
     client.send(Method::POST, "/token", &[FORM], body).await
 }
 
-async fn refresh(client: &mut Client, client_id: &str, token: &str) -> Answer {
+pub(super) async fn refresh(client: &mut Client, client_id: &str, token: &str) -> Answer {
     let body = form(&[
         ("grant_type", "refresh_token"),
         ("client_id", client_id),
@@ -113,7 +113,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-fn text(answer: &Answer, name: &str) -> String {
+pub(super) fn text(answer: &Answer, name: &str) -> String {
     answer.json()[name]
         .as_str()
         .unwrap_or_else(|| panic!("{}", answer.text))

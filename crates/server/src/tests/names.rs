@@ -94,3 +94,20 @@ async fn requests_are_counted_by_path_and_outcome() {
         ]
     );
 }
+
+#[tokio::test]
+async fn http_2_is_served_by_the_same_rules() {
+    let rig = Rig::start(config()).await;
+    let io = TokioIo::new(rig.connect(&Node::alice()).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let ask = async |uri: &str| {
+        let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+        sender.clone().send_request(request).await.unwrap().status()
+    };
+    let ours = format!("http://{HOST}/.well-known/openid-configuration");
+    let (first, second, other) = tokio::join!(ask(&ours), ask(&ours), ask("http://evil.example/"));
+    assert_eq!((first, second), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(other, StatusCode::MISDIRECTED_REQUEST);
+}

@@ -45,6 +45,55 @@ async fn registrations_cost_the_same_however_many_are_stored() {
     }
 }
 
+#[ignore = "a measurement, and only a release build is worth measuring"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flows_and_refreshes_with_everything_on_disk() {
+    const FLOWS: usize = 100;
+    const TASKS: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let options = countersign_store::OpenOptions {
+        folder: folder.path().join("store"),
+        node: "node".into(),
+        cache_bytes: 8 << 20,
+        entropy: [3; 16],
+    };
+    let rig = Rig::on(config(), Store::open(&options).unwrap()).await;
+    let node = flow::alice();
+    let id = flow::registered(&mut rig.client(&node).await).await;
+    let mut clients = Vec::new();
+    for _ in 0..TASKS {
+        clients.push((rig.client(&node).await, String::new()));
+    }
+    for what in ["flow (page, consent, token)", "refresh"] {
+        let (cpu, wall) = (cpu_seconds(), Instant::now());
+        let mut tasks = tokio::task::JoinSet::new();
+        for (mut client, mut token) in clients.drain(..) {
+            let id = id.clone();
+            tasks.spawn(async move {
+                for _ in 0..FLOWS {
+                    let answer = if what == "refresh" {
+                        flow::refresh(&mut client, &id, &token).await
+                    } else {
+                        let code = flow::code(&mut client, &id, &[("scope", "openid")]).await;
+                        flow::redeem(&mut client, &id, &code).await
+                    };
+                    token = flow::text(&answer, "refresh_token");
+                }
+                (client, token)
+            });
+        }
+        clients = tasks.join_all().await;
+        let done = (FLOWS * TASKS) as f64;
+        println!(
+            "{what}: {:.3} ms CPU each (client included), {:.0}/s, store {} KiB, RSS {} MiB",
+            (cpu_seconds() - cpu) * 1e3 / done,
+            done / wall.elapsed().as_secs_f64(),
+            rig.store.size() >> 10,
+            resident() >> 20,
+        );
+    }
+}
+
 /// CPU seconds of this process, all threads.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
