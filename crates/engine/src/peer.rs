@@ -55,6 +55,7 @@
 //! assert!(transmits.is_empty(), "an idle peer says nothing");
 //! ```
 
+mod announce;
 mod conns;
 mod events;
 mod ingress;
@@ -74,7 +75,7 @@ use std::{
 
 use tailnet_wire::{
     disco,
-    key::{NodePrivate, NodePublic},
+    key::{DiscoPublic, NodePrivate, NodePublic},
     packet::IpProto,
 };
 
@@ -160,6 +161,8 @@ pub struct Peer {
     handshakes: VecDeque<(Option<Hop>, Vec<u8>)>,
     /// When a peer that pings us, and so wants to talk, gets a handshake from us.
     greet_at: Option<Instant>,
+    /// Our disco key, until the peer was told.
+    announce: Option<DiscoPublic>,
     pings: Pings,
     events: VecDeque<PeerEvent>,
     plain: Box<[u8]>,
@@ -187,6 +190,7 @@ impl Peer {
             outbox: PacketQueue::new(OUTBOX_BYTES),
             handshakes: VecDeque::new(),
             greet_at: None,
+            announce: None,
             pings: Pings::default(),
             events: VecDeque::new(),
             plain: vec![0; MAX_PACKET].into_boxed_slice(),

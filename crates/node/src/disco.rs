@@ -26,6 +26,11 @@ impl DiscoBoxes {
         }
     }
 
+    /// Our own key.
+    pub(crate) fn public(&self) -> DiscoPublic {
+        self.ours.public()
+    }
+
     /// Opens a datagram that names `sender`, which must be a key of the netmap: others would fill the cache.
     pub(crate) fn open(&self, sender: &DiscoPublic, datagram: &[u8]) -> Result<Message, DiscoError> {
         self.with(sender).open(datagram)

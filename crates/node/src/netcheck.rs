@@ -67,8 +67,6 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn may_move_home(&self) -> bool;
     /// Whether the home relay was heard lately.
     fn is_home_alive(&self) -> bool;
-    /// Takes a DERP map: called before its first round.
-    fn use_map(&self, map: Arc<DerpMap>);
     /// Takes the chosen home region: called when it changes.
     fn use_home(&self, home: Option<u32>);
 }
@@ -106,7 +104,6 @@ pub(crate) async fn run(host: Arc<impl Host>, mut inputs: Inputs, seed: u64, fin
     let mut last_round: Option<Instant> = None;
     loop {
         let map = inputs.maps.borrow_and_update().clone();
-        driver.host.use_map(map.clone());
         let now = clock::now();
         let full = now >= next_full;
         if last_round.is_some_and(|at| now.duration_since(at) < FRESH) && !full {

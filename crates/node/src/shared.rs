@@ -135,6 +135,7 @@ impl Shared {
             let mut engine = Peer::new(self.peer_config(node.key, index, seed, view), clock::now());
             let (endpoints, at) = self.endpoints.lock().clone();
             engine.path_mut().handle_own_endpoints(endpoints, at);
+            engine.announce_disco(self.disco.public());
             let (handle, inbox) = PeerHandle::new(node.key, engine);
             self.tasks
                 .spawn(peer_task::run(Arc::clone(self), Arc::clone(&handle), inbox));

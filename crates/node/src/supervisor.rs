@@ -216,6 +216,8 @@ pub(crate) fn apply(shared: &Arc<Shared>, change: &Change) {
         }
     }
     if change.derp_map {
+        // At once, not when netcheck gets to it: greetings at start go over DERP.
+        shared.derp.set_map(Arc::clone(change.netmap.derp_map()));
         shared.derp_map.send_replace(Arc::clone(change.netmap.derp_map()));
     }
     shared.counters.netmaps.fetch_add(1, Relaxed);

@@ -73,6 +73,7 @@ impl Peer {
             out.push_copy(route, &message);
         }
         if self.tunnel.has_session() {
+            self.push_announcement();
             self.seal(now, out);
         } else {
             self.handle_silence(now);

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tailnet_wire::control::DerpMap;
 use tokio::sync::{mpsc, watch};
 
 use super::{Findings, Host, Inputs, run};
@@ -33,10 +32,6 @@ impl Host for Shared {
 
     fn is_home_alive(&self) -> bool {
         self.derp.is_home_connected()
-    }
-
-    fn use_map(&self, map: Arc<DerpMap>) {
-        self.derp.set_map(map);
     }
 
     fn use_home(&self, home: Option<u32>) {

@@ -57,8 +57,6 @@ impl Host for TestHost {
         true
     }
 
-    fn use_map(&self, _: Arc<DerpMap>) {}
-
     fn use_home(&self, home: Option<u32>) {
         self.homes.lock().push(home);
     }

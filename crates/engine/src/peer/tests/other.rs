@@ -152,3 +152,24 @@ fn an_idle_peer_is_small_and_sets_no_timer() {
     assert!(pair.ends.iter().all(|end| end.peer.poll_timeout().is_none()));
     assert!(size_of::<Peer>() < 4096);
 }
+
+#[test]
+fn our_disco_key_is_announced_once_and_only_when_there_is_a_session() {
+    let mut pair = Pair::new(Link::PERFECT);
+    let key = DiscoPublic::from_bytes([8; 32]);
+    pair.ends[1].peer.announce_disco(key);
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.ends[1].peer.counters().handshakes, 0, "it starts no session");
+    let announced = |pair: &Pair| {
+        let events = pair.ends[0].events.iter();
+        events.filter(|event| **event == PeerEvent::DiscoKey(key)).count()
+    };
+    for _ in 0..2 {
+        pair.ends[0]
+            .peer
+            .send_datagram(udp(0, 5353), udp(1, 53), b"question")
+            .unwrap();
+        pair.run(Duration::from_secs(1));
+        assert_eq!(announced(&pair), 1);
+    }
+}
