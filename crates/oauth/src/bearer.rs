@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::{
+    authorize::allowed_scopes,
     caller::Caller,
     claims,
-    client::ClientId,
+    client::{Client, ClientId},
     error::{ErrorCode, OAuthError},
     grant::{Grant, GrantId},
     resource::Resource,
@@ -92,19 +93,20 @@ pub struct Standing<'a> {
     pub grant: Option<&'a Grant>,
     /// What the netmap says about the subject's node, or about the registrant's for a machine.
     pub live: Option<&'a Caller>,
-    /// Whether its client is still registered.
-    pub client_exists: bool,
+    /// Its client, as long as it is registered.
+    pub client: Option<&'a Client>,
 }
 
 /// Whether the token is good now, for whatever it is meant for.
 fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: OffsetDateTime) -> bool {
-    if token.iss != rules.authorize.issuer || now.unix_timestamp() >= token.exp || !standing.client_exists {
+    let Some(client) = standing.client else { return false };
+    if token.iss != rules.authorize.issuer || now.unix_timestamp() >= token.exp {
         return false;
     }
     match (&token.gid, standing.grant) {
         (None, _) => standing
             .live
-            .is_some_and(|live| live.vouched(&rules.authorize.identity).is_ok()),
+            .is_some_and(|live| machine_is_good(token, client, live, rules, now)),
         (Some(id), Some(grant)) => {
             grant.id == *id
                 && grant.is_live(now)
@@ -112,6 +114,18 @@ fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: Off
         }
         (Some(_), None) => false,
     }
+}
+
+/// Whether a machine's owner may still have every resource of its token.
+fn machine_is_good(token: &AccessToken, client: &Client, live: &Caller, rules: &Rules, now: OffsetDateTime) -> bool {
+    let others = token.aud.iter().filter(|audience| *audience != rules.authorize.issuer);
+    let Ok(resources) = others.map(Resource::parse).collect::<Result<Vec<_>, _>>() else {
+        return false;
+    };
+    let open = rules.authorize.open_network;
+    live.owner() == client.owner
+        && live.vouched(&rules.authorize.identity).is_ok()
+        && allowed_scopes(&[], &resources, &client.id, live, open, now).is_ok()
 }
 
 /// The claims of userinfo, for a token whose audience is this server.

@@ -188,6 +188,9 @@ pub struct Client {
     /// When it was registered.
     #[serde(with = "time::serde::timestamp")]
     pub issued_at: OffsetDateTime,
+    /// Hash of the token by which its registration is managed.
+    #[serde(default)]
+    pub registration_token: Option<SecretHash>,
     /// When it is forgotten unless it obtains a code or token first; `None` once it has.
     #[serde(with = "time::serde::timestamp::option")]
     pub unused_until: Option<OffsetDateTime>,

@@ -19,6 +19,7 @@ pub mod client_auth;
 pub mod consent;
 pub mod error;
 pub mod grant;
+pub mod manage;
 pub mod metadata;
 pub mod params;
 pub mod pkce;

@@ -26,6 +26,8 @@ pub mod path {
     pub const JWKS: &str = "/.well-known/jwks.json";
     /// Dynamic registration.
     pub const REGISTER: &str = "/register";
+    /// What the addresses of registered clients begin with (RFC 7592).
+    pub const CLIENTS: &str = "/register/";
     /// Authorization endpoint.
     pub const AUTHORIZE: &str = "/authorize";
     /// Where the consent page sends the user's word.

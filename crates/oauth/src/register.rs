@@ -16,6 +16,7 @@ use crate::{
     caller::{Caller, IdentityRules, Owner},
     client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, Registrant},
     error::{ErrorCode, OAuthError},
+    metadata::path,
     policy::{CAPABILITY, Denied},
     secret::Secret,
 };
@@ -66,6 +67,8 @@ pub struct Registered {
     pub client: Client,
     /// Its secret, known only now; `None` for a public client.
     pub secret: Option<Secret>,
+    /// The token by which its registration is managed, known only now.
+    pub registration_token: Secret,
 }
 
 /// Why a registration was refused, and what would help.
@@ -145,7 +148,9 @@ pub fn register(
         return Outcome::Refused(over_quota(&owner, rules.max_clients_per_owner).into());
     }
     let secret = request.auth_method.is_confidential().then(|| Secret::draw(rng));
+    let registration_token = Secret::draw(rng);
     let client = Client {
+        registration_token: Some(registration_token.hash()),
         id: ClientId::draw(rng),
         secret: secret.as_ref().map(Secret::hash),
         auth_method: request.auth_method,
@@ -159,7 +164,11 @@ pub fn register(
         issued_at: now,
         unused_until: Some(now + UNUSED_LIFETIME),
     };
-    Outcome::Registered(Box::new(Registered { client, secret }))
+    Outcome::Registered(Box::new(Registered {
+        client,
+        secret,
+        registration_token,
+    }))
 }
 
 fn denied(description: impl AsRef<str>) -> OAuthError {
@@ -204,6 +213,9 @@ pub struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     client_secret_expires_at: Option<u64>,
     client_id_issued_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration_access_token: Option<&'a str>,
+    registration_client_uri: String,
     redirect_uris: Vec<&'a str>,
     token_endpoint_auth_method: AuthMethod,
     grant_types: Vec<&'static str>,
@@ -216,16 +228,24 @@ pub struct Response<'a> {
 }
 
 impl Registered {
-    /// What the client is told.
-    pub fn response(&self) -> Response<'_> {
-        let client = &self.client;
+    /// What the client is told, by the server with this issuer.
+    pub fn response(&self, issuer: &str) -> Response<'_> {
         let secret = self.secret.as_ref().map(Secret::reveal);
-        Response {
+        Response::of(&self.client, secret, Some(self.registration_token.reveal()), issuer)
+    }
+}
+
+impl<'a> Response<'a> {
+    /// What is told about `client`, with what its owner knows or is to know.
+    pub fn of(client: &'a Client, secret: Option<&'a str>, registration_token: Option<&'a str>, issuer: &str) -> Self {
+        Self {
             client_id: &client.id,
             client_secret: secret,
             // RFC 7591 3.2.1: 0 says that the secret does not expire.
             client_secret_expires_at: secret.map(|_| 0),
             client_id_issued_at: client.issued_at.unix_timestamp(),
+            registration_access_token: registration_token,
+            registration_client_uri: format!("{issuer}{}{}", path::CLIENTS, client.id),
             redirect_uris: client.redirect_uris.iter().map(|uri| uri.as_str()).collect(),
             token_endpoint_auth_method: client.auth_method,
             grant_types: client.grant_types.iter().map(|grant| grant.as_str()).collect(),

@@ -92,6 +92,7 @@ pub(crate) fn public_client() -> Client {
         owner: Owner::User(1),
         registrant: Registrant::of(&alice()),
         issued_at: OffsetDateTime::UNIX_EPOCH,
+        registration_token: None,
         unused_until: None,
     }
 }

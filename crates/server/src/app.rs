@@ -208,6 +208,7 @@ impl App {
             Route::OpenidMetadata => self.documents.openid(caller),
             Route::Jwks => self.documents.jwks(caller),
             Route::Register => register::post(self, exchange, caller, request).await,
+            Route::Manage => endpoints::manage::any(self, exchange, caller, request).await,
             Route::Authorize => endpoints::authorize::any(self, exchange, caller, request).await,
             Route::Consent => consent::post(self, exchange, caller, request).await,
             Route::Token => endpoints::token::post(self, exchange, caller, request).await,

@@ -10,6 +10,7 @@ pub(crate) enum Route {
     OpenidMetadata,
     Jwks,
     Register,
+    Manage,
     Authorize,
     Consent,
     Token,
@@ -43,11 +44,12 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
         Self::Register,
+        Self::Manage,
         Self::Authorize,
         Self::Consent,
         Self::Token,
@@ -60,8 +62,15 @@ impl Route {
         Self::Style,
     ];
 
-    pub(crate) fn find(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|route| route.path() == path)
+    pub(crate) fn find(asked: &str) -> Option<Self> {
+        let whole = Self::ALL.into_iter().find(|route| route.path() == asked);
+        let client = || {
+            asked
+                .strip_prefix(path::CLIENTS)
+                .is_some_and(|id| !id.contains('/'))
+                .then_some(Self::Manage)
+        };
+        whole.or_else(client)
     }
 
     pub(crate) const fn path(self) -> &'static str {
@@ -70,6 +79,7 @@ impl Route {
             Self::OpenidMetadata => path::OPENID_METADATA,
             Self::Jwks => path::JWKS,
             Self::Register => path::REGISTER,
+            Self::Manage => path::CLIENTS,
             Self::Authorize => path::AUTHORIZE,
             Self::Consent => path::CONSENT,
             Self::Token => path::TOKEN,
@@ -89,6 +99,7 @@ impl Route {
             Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks => "GET, HEAD, OPTIONS",
             Self::Register | Self::Token | Self::Revoke => "POST, OPTIONS",
             Self::Userinfo => "GET, POST, OPTIONS",
+            Self::Manage => "GET, PUT, DELETE, OPTIONS",
             Self::Authorize => "GET, POST",
             Self::Consent | Self::Introspect => "POST",
             Self::CaPem | Self::CaPage | Self::Landing | Self::Style => "GET, HEAD",
@@ -111,7 +122,7 @@ impl Route {
             Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Token | Self::Revoke | Self::Userinfo => {
                 Cors::Anyone
             }
-            Self::Register => Cors::Registration,
+            Self::Register | Self::Manage => Cors::Registration,
             _ => Cors::SameOrigin,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) const fn of(code: ErrorCode) -> StatusCode {
 pub(crate) const FOUND: StatusCode = StatusCode::OK;
 /// RFC 7591 3.2.1.
 pub(crate) const REGISTERED: StatusCode = StatusCode::CREATED;
+/// The client was deleted (RFC 7592 2.3).
+pub(crate) const GONE: StatusCode = StatusCode::NO_CONTENT;
 /// The answer to a preflight.
 pub(crate) const PREFLIGHT: StatusCode = StatusCode::NO_CONTENT;
 /// A page asked for under the short name.

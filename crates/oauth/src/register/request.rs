@@ -20,18 +20,21 @@ const MAX_LIST: usize = 64;
 /// A well-formed registration request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    pub(super) redirect_uris: Vec<RedirectUri>,
-    pub(super) auth_method: AuthMethod,
-    pub(super) grant_types: Vec<GrantType>,
-    pub(super) application_type: ApplicationType,
-    pub(super) scope: Option<Vec<String>>,
-    pub(super) descriptions: Descriptions,
+    /// Sent only when a registration is replaced.
+    pub(crate) client_id: Option<String>,
+    pub(crate) redirect_uris: Vec<RedirectUri>,
+    pub(crate) auth_method: AuthMethod,
+    pub(crate) grant_types: Vec<GrantType>,
+    pub(crate) application_type: ApplicationType,
+    pub(crate) scope: Option<Vec<String>>,
+    pub(crate) descriptions: Descriptions,
 }
 
 /// The fields as they were sent. Types are checked one by one afterwards, so that an error can name its field;
 /// serde itself refuses a repeated one. Unknown fields are ignored (RFC 7591 2).
 #[derive(Deserialize)]
 struct Raw {
+    client_id: Option<Value>,
     redirect_uris: Option<Value>,
     token_endpoint_auth_method: Option<Value>,
     grant_types: Option<Value>,
@@ -68,6 +71,7 @@ impl Request {
         }
         let application_type = application_type(raw.application_type, auth_method, &redirect_uris)?;
         Ok(Self {
+            client_id: string("client_id", raw.client_id)?,
             redirect_uris,
             auth_method,
             grant_types,

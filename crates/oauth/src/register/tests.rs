@@ -39,7 +39,7 @@ fn a_public_client_gets_no_secret() {
         "grant_types": ["authorization_code", "refresh_token", "urn:unknown"], "client_name": "Claude\u{202E} Code",
         "application_type": "web", "unknown": 1,
     }));
-    let response = serde_json::to_value(registered.response()).unwrap();
+    let response = serde_json::to_value(registered.response("https://idp.example")).unwrap();
     assert_eq!(response["token_endpoint_auth_method"], "none");
     assert_eq!(response["grant_types"], json!(["authorization_code", "refresh_token"]));
     assert_eq!(response["client_name"], "Claude Code");
@@ -51,7 +51,7 @@ fn a_public_client_gets_no_secret() {
 #[test]
 fn a_confidential_client_gets_a_secret_that_is_stored_as_a_hash() {
     let registered = made(json!({"redirect_uris": ["https://app.example/cb"]}));
-    let response = serde_json::to_value(registered.response()).unwrap();
+    let response = serde_json::to_value(registered.response("https://idp.example")).unwrap();
     assert_eq!(response["token_endpoint_auth_method"], "client_secret_basic");
     assert_eq!(response["client_secret_expires_at"], 0);
     assert_eq!(response["client_id"].as_str().unwrap().len(), 32);

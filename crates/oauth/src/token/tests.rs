@@ -314,6 +314,21 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
         (&json!("c1"), &json!("mcp"))
     );
     assert!(tokens.id.is_none() && tokens.refresh.is_none());
+    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let server = Caller {
+        node_name: "mcp.example".into(),
+        ..bob()
+    };
+    let active = |live: &Caller| {
+        let standing = Standing {
+            grant: None,
+            live: Some(live),
+            client: Some(&scene.client),
+        };
+        bearer::introspect(Some(&token), &standing, &server, &scene.rules, NOW)["active"] == true
+    };
+    assert!(active(&alice_with(&[ANY])));
+    assert!(!active(&alice()), "its owner may no longer have the resource");
     scene.live = Some(alice());
     assert_eq!(
         refused(ask(&mut scene, "resource=https://mcp.example")).0,
@@ -329,10 +344,11 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     let (grant, tokens) = scene.issued();
     let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
     let live = alice_with(&[ANY]);
+    let client = public_client();
     let good = Standing {
         grant: Some(&grant),
         live: Some(&live),
-        client_exists: true,
+        client: Some(&client),
     };
     let server = Caller {
         node_name: "mcp.example".into(),
@@ -345,14 +361,7 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     assert!(active(&good, &server, NOW));
     assert!(!active(&good, &bob(), NOW), "bob's node is not the audience");
     assert!(!active(&good, &server, NOW + ACCESS_LIFETIME));
-    assert!(!active(
-        &Standing {
-            client_exists: false,
-            ..good
-        },
-        &server,
-        NOW
-    ));
+    assert!(!active(&Standing { client: None, ..good }, &server, NOW));
     assert!(!active(&Standing { live: None, ..good }, &server, NOW));
     assert!(
         !active(

@@ -31,7 +31,7 @@ struct Facts {
     token: AccessToken,
     grant: Option<Grant>,
     live: Option<Caller>,
-    client_exists: bool,
+    client: Option<Client>,
 }
 
 impl Facts {
@@ -54,7 +54,7 @@ impl Facts {
         };
         Ok(Some(Self {
             live: node.and_then(|id| app.directory.node(id)),
-            client_exists: client.is_some(),
+            client,
             token,
             grant,
         }))
@@ -64,7 +64,7 @@ impl Facts {
         Standing {
             grant: self.grant.as_ref(),
             live: self.live.as_ref(),
-            client_exists: self.client_exists,
+            client: self.client.as_ref(),
         }
     }
 }
@@ -122,7 +122,8 @@ pub(crate) async fn userinfo(app: &App, exchange: &Exchange, caller: &Caller, re
     }
 }
 
-fn bearer_header(headers: &HeaderMap) -> Option<&str> {
+/// The token of `Authorization: Bearer`.
+pub(crate) fn bearer_header(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

@@ -55,7 +55,7 @@ pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, reques
                 .as_ref()
                 .map_or("unnamed", |name| name.as_str());
             log(exchange, caller, made.client.id.as_str(), Decision::Allowed, name);
-            reply::json(status::REGISTERED, &made.response())
+            reply::json(status::REGISTERED, &made.response(app.config.issuer.as_str()))
         }
         Ok(Outcome::Refused(refused)) => refuse(exchange, caller, &refused),
         Err(error) => {

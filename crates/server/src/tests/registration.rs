@@ -229,3 +229,67 @@ async fn clients_and_keys_survive_a_restart() {
     let store = Store::open(&options).unwrap();
     assert_eq!(store.scan::<OauthClient>(b"", None, 10).await.unwrap().records.len(), 2);
 }
+
+#[tokio::test]
+async fn an_owner_reads_replaces_and_deletes_a_client_with_its_registration_token() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&Node::alice()).await;
+    let mut bob = rig.client(&Node::bob()).await;
+    let made = alice.register(&public_client()).await.json();
+    let bearer = format!("Bearer {}", made["registration_access_token"].as_str().unwrap());
+    let uri = made["registration_client_uri"].as_str().unwrap();
+    let path = uri.strip_prefix(&format!("http://{HOST}")).unwrap().to_owned();
+    let auth = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+
+    let read = alice.send(Method::GET, &path, &auth, "").await;
+    assert_eq!(
+        (read.status, &read.json()["client_id"]),
+        (StatusCode::OK, &made["client_id"])
+    );
+    let wrong = [("authorization", "Bearer wrong")];
+    assert_eq!(
+        alice.send(Method::GET, &path, &wrong, "").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        bob.send(Method::DELETE, &path, &auth, "").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    let foreign = [auth[0], auth[1], ("origin", "https://evil.example")];
+    assert_eq!(
+        alice.send(Method::DELETE, &path, &foreign, "").await.status,
+        StatusCode::FORBIDDEN
+    );
+
+    let mut changed = public_client();
+    changed["redirect_uris"] = json!(["https://new.example/cb"]);
+    let put = alice.send(Method::PUT, &path, &auth, changed.to_string()).await;
+    assert_eq!(put.json()["redirect_uris"], json!(["https://new.example/cb"]));
+    let bad = alice
+        .send(
+            Method::PUT,
+            &path,
+            &auth,
+            r#"{"redirect_uris":["http://evil.example"]}"#,
+        )
+        .await;
+    assert_eq!(bad.json()["error"], "invalid_redirect_uri");
+
+    assert_eq!(
+        alice.send(Method::DELETE, &path, &auth, "").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        alice.send(Method::GET, &path, &auth, "").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(rig.store.reads().counter("clients/user:1").await.unwrap(), 0);
+    assert!(
+        rig.store
+            .scan::<ByOwner>(b"", None, 10)
+            .await
+            .unwrap()
+            .records
+            .is_empty()
+    );
+}

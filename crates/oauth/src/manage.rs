@@ -1,0 +1,107 @@
+//! The life of a client after its registration (RFC 7592): read, replace, delete.
+//!
+//! Whoever holds the registration token may, on a node of the client's owner: a token that leaks to somebody else's
+//! node is of no use there.
+
+use crate::{
+    caller::Caller,
+    client::Client,
+    error::{ErrorCode, OAuthError},
+    register::Request,
+};
+
+/// Whether `presented`, the bearer token of a request of `caller`, may manage `client`.
+///
+/// # Errors
+/// `invalid_token`, in the same words whatever is wrong.
+pub fn admit<'a>(
+    client: Option<&'a Client>,
+    presented: Option<&str>,
+    caller: &Caller,
+) -> Result<&'a Client, OAuthError> {
+    client
+        .filter(|client| {
+            let proven = client
+                .registration_token
+                .zip(presented)
+                .is_some_and(|(hash, text)| hash.verify(text));
+            proven && client.owner == caller.owner()
+        })
+        .ok_or_else(|| {
+            OAuthError::new(
+                ErrorCode::InvalidToken,
+                "the client is unknown, the registration access token is wrong, or this node is not its owner's",
+            )
+        })
+}
+
+/// `client` with the metadata of `request` in place of its own. Who it is, how it authenticates and whose it is stay.
+///
+/// # Errors
+/// `invalid_client_metadata` when the request names another client, or another way to authenticate: that needs a
+/// registration of its own.
+pub fn replace(client: &Client, request: Request) -> Result<Client, OAuthError> {
+    let invalid = |description: &str| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
+    if request.client_id.as_deref().is_some_and(|id| id != client.id.as_str()) {
+        return Err(invalid("client_id differs from the client at this address"));
+    }
+    if request.auth_method != client.auth_method {
+        return Err(invalid(
+            "token_endpoint_auth_method cannot be changed; register another client",
+        ));
+    }
+    Ok(Client {
+        redirect_uris: request.redirect_uris,
+        grant_types: request.grant_types,
+        application_type: request.application_type,
+        scope: request.scope,
+        descriptions: request.descriptions,
+        ..client.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        secret::SecretHash,
+        tests_support::{alice, bob, public_client},
+    };
+
+    fn client() -> Client {
+        Client {
+            registration_token: Some(SecretHash::of("token")),
+            ..public_client()
+        }
+    }
+
+    #[test]
+    fn the_owner_with_the_token_manages_and_nobody_else() {
+        let client = client();
+        assert!(admit(Some(&client), Some("token"), &alice()).is_ok());
+        for refused in [
+            admit(Some(&client), Some("token"), &bob()),
+            admit(Some(&client), Some("other"), &alice()),
+            admit(Some(&client), None, &alice()),
+            admit(Some(&public_client()), Some("token"), &alice()),
+            admit(None, Some("token"), &alice()),
+        ] {
+            assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidToken);
+        }
+    }
+
+    #[test]
+    fn metadata_is_replaced_and_identity_stays() {
+        let body =
+            r#"{"client_id":"c1","redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none"}"#;
+        let changed = replace(&client(), Request::parse(body.as_bytes()).unwrap()).unwrap();
+        assert_eq!(changed.redirect_uris[0].as_str(), "https://new.example/cb");
+        assert_eq!((changed.id, changed.owner), (client().id, client().owner));
+        for bad in [
+            body.replace("c1", "c2"),
+            body.replace("\"none\"", "\"client_secret_post\""),
+        ] {
+            assert!(replace(&client(), Request::parse(bad.as_bytes()).unwrap()).is_err());
+        }
+    }
+}
