@@ -173,9 +173,19 @@ impl Headscale {
         Ok(id)
     }
 
+    /// A key for these tags that works once and expires after `expiration` (`24h`, `1s`).
+    pub fn single_key(&self, tags: &str, expiration: &str) -> Result<String> {
+        self.make_key(&["--tags", tags, "--expiration", expiration])
+    }
+
     fn key(&self, whose: &[&str]) -> Result<String> {
-        let mut args = vec!["preauthkeys", "create", "--reusable", "--expiration", "24h"];
+        let mut args = vec!["--reusable", "--expiration", "24h"];
         args.extend(whose);
+        self.make_key(&args)
+    }
+
+    fn make_key(&self, args: &[&str]) -> Result<String> {
+        let args = [&["preauthkeys", "create"], args].concat();
         let made = self.cli(&args)?;
         let key = made["key"].as_str();
         key.map(str::to_owned)

@@ -34,5 +34,5 @@ pub use pki::Authority;
 pub use process::{Process, Usage};
 pub use server::{Server, ServerOptions};
 pub use session::Session;
-pub use stream::{StreamKind, StreamServer};
+pub use stream::{JoinTo, StreamKind, StreamServer};
 pub use wait::{until, wait_for};

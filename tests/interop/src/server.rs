@@ -47,6 +47,11 @@ impl<'a> Server<'a> {
     /// Starts a server that never ran before, once its predecessors of the same name are gone from Headscale, and waits
     /// until it is ready.
     pub fn start(lab: &'a Lab, options: ServerOptions) -> Result<Server<'a>> {
+        Server::start_with_key(lab, options, &lab.headscale.tagged_key("tag:internal-idp")?)
+    }
+
+    /// [`Server::start`] with this pre-auth key.
+    pub fn start_with_key(lab: &'a Lab, options: ServerOptions, key: &str) -> Result<Server<'a>> {
         for old in lab
             .headscale
             .nodes()?
@@ -59,7 +64,7 @@ impl<'a> Server<'a> {
         if state.exists() {
             std::fs::remove_dir_all(&state).map_err(Error::io(format!("removing {state:?}")))?;
         }
-        let key = lab.key_file("idp", &lab.headscale.tagged_key("tag:internal-idp")?)?;
+        let key = lab.key_file("idp", key)?;
         let process = launch(lab, &options, &key, &state)?;
         let server = Server {
             lab,
@@ -70,6 +75,29 @@ impl<'a> Server<'a> {
         };
         server.await_ready()?;
         Ok(server)
+    }
+
+    /// Starts a server with this key, which cannot go on, and returns its exit code and what it said. It gets 30 s to end.
+    pub fn refused(lab: &Lab, key: &str, flags: &[&str]) -> Result<(Option<i32>, String)> {
+        let state = lab.idp.dir().join("refused-state");
+        let _ = std::fs::remove_dir_all(&state);
+        let key = lab.key_file("refused", key)?;
+        let mut command = lab.idp.command(program("countersign")?);
+        command
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(&state)
+            .arg("--auth-key-file")
+            .arg(key)
+            .arg("--extra-ca-file")
+            .arg(lab.authority.root())
+            .args(["--control-url", &lab.headscale.url()])
+            .args(flags);
+        let log = lab.idp.dir().join("refused.log");
+        let _ = std::fs::remove_file(&log);
+        let mut process = Process::spawn("countersign", command, &log)?;
+        let code = process.wait(Duration::from_secs(30))?;
+        Ok((code, process.log()))
     }
 
     /// Kills it (SIGKILL) and starts it again on the same state; does not wait until it is ready.

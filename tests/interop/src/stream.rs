@@ -1,6 +1,7 @@
 //! The two stream servers that are measured against each other: `examples/stream` and the same on Tailscale's tsnet.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::peer;
@@ -9,6 +10,8 @@ use crate::{Error, Host, Lab, Process, Result};
 
 /// How often the log is looked at for the word that the server listens: fine enough to time a start of 200 ms.
 const GLANCE: Duration = Duration::from_millis(2);
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose node it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,46 +108,76 @@ impl<'a> StreamServer<'a> {
     }
 }
 
-fn launch(lab: &Lab, host: &Host, kind: StreamKind, key: &Path) -> Result<(Process, Duration)> {
-    let mut command = host.command(kind.program()?);
-    command
-        .args(["--control-url", &lab.headscale.url(), "--hostname", kind.label()])
-        .arg("--auth-key-file")
-        .arg(key)
-        .arg("--state-dir")
-        .arg(state_of(host))
-        .args(["--udp-port", "41641"]);
-    match kind {
-        StreamKind::Ours => command
-            .args(["--tags", "tag:bench", "--extra-ca-file"])
-            .arg(lab.authority.root()),
-        StreamKind::Tsnet => command
-            .env("SSL_CERT_FILE", lab.authority.root())
-            .env("TS_NO_LOGS_NO_SUPPORT", "true"),
-    };
-    let log = host.dir().join(format!("{}.log", kind.label()));
-    let words = || {
-        let text = std::fs::read(&log).unwrap_or_default();
-        String::from_utf8_lossy(&text).matches(kind.ready_word()).count()
-    };
-    let before = words();
-    let begun = Instant::now();
-    let mut process = host.spawn(kind.label(), command)?;
-    while words() == before {
-        if !process.is_running() {
-            return Err(process.ended());
-        }
-        if begun.elapsed() > Duration::from_secs(30) {
-            let what = format!("{} listens", kind.label());
-            return Err(Error::Timeout {
-                what,
-                seconds: 30.0,
-                last: process.log(),
-            });
-        }
-        std::thread::sleep(GLANCE);
+/// What a stream server needs to be told to join.
+#[derive(Debug)]
+pub struct JoinTo<'a> {
+    /// The control server.
+    pub control_url: &'a str,
+    /// The root that control and DERP are to be verified with.
+    pub ca: &'a Path,
+    /// The file of a pre-auth key with the tag `tag:bench`.
+    pub key: &'a Path,
+    /// The folder for state.
+    pub state: &'a Path,
+}
+
+impl StreamKind {
+    /// The command that joins and serves; `wrap` makes a command of a program, e.g. on another host.
+    pub fn command(self, join: &JoinTo, wrap: impl Fn(&Path) -> Command) -> Result<Command> {
+        let mut command = wrap(&self.program()?);
+        command
+            .args(["--control-url", join.control_url, "--hostname", self.label()])
+            .arg("--auth-key-file")
+            .arg(join.key)
+            .arg("--state-dir")
+            .arg(join.state);
+        match self {
+            StreamKind::Ours => command.args(["--tags", "tag:bench", "--extra-ca-file"]).arg(join.ca),
+            StreamKind::Tsnet => command
+                .env("SSL_CERT_FILE", join.ca)
+                .env("TS_NO_LOGS_NO_SUPPORT", "true"),
+        };
+        Ok(command)
     }
-    Ok((process, begun.elapsed()))
+
+    /// Starts `command`, logging to `log`, and waits until it listens; says how long that took from exec.
+    pub fn launch(self, command: Command, log: &Path) -> Result<(Process, Duration)> {
+        let words = || {
+            let text = std::fs::read(log).unwrap_or_default();
+            String::from_utf8_lossy(&text).matches(self.ready_word()).count()
+        };
+        let before = words();
+        let begun = Instant::now();
+        let mut process = Process::spawn(self.label(), command, log)?;
+        while words() == before {
+            if !process.is_running() {
+                return Err(process.ended());
+            }
+            if begun.elapsed() > PATIENCE {
+                let what = format!("{} listens", self.label());
+                return Err(Error::Timeout {
+                    what,
+                    seconds: PATIENCE.as_secs_f32(),
+                    last: process.log(),
+                });
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Ok((process, begun.elapsed()))
+    }
+}
+
+fn launch(lab: &Lab, host: &Host, kind: StreamKind, key: &Path) -> Result<(Process, Duration)> {
+    let (url, ca, state) = (lab.headscale.url(), lab.authority.root(), state_of(host));
+    let join = JoinTo {
+        control_url: &url,
+        ca: &ca,
+        key,
+        state: &state,
+    };
+    let mut command = kind.command(&join, |program| host.command(program))?;
+    command.args(["--udp-port", "41641"]);
+    kind.launch(command, &host.dir().join(format!("{}.log", kind.label())))
 }
 
 fn state_of(host: &Host) -> PathBuf {

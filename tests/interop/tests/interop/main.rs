@@ -16,6 +16,7 @@ mod lab;
 mod node;
 mod outage;
 mod paths;
+mod refusals;
 mod restart;
 mod small_team;
 mod withdrawal;

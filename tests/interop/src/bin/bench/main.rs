@@ -3,6 +3,8 @@
 //! Prints the tables of `docs/benchmarks.md`. What counts is the server's CPU per unit of work beside tsnet's: wall-clock
 //! figures share two cores with the client and the load generator. Give names of sections to run only those.
 
+mod netmap;
+
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,13 +19,14 @@ const MIB: u64 = 1 << 20;
 /// A section of the report: its name on the command line and what it does.
 type Section = (&'static str, fn(&Bench) -> Result);
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("bulk", bulk),
     ("relay", relay),
     ("small", small),
     ("fresh", fresh),
     ("restart", restart),
     ("register", register),
+    ("netmap", netmap::netmap),
 ];
 
 fn main() -> ExitCode {
