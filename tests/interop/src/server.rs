@@ -259,6 +259,10 @@ fn launch(lab: &Lab, options: &ServerOptions, key: &Path, state: &Path) -> Resul
         .args(["--hostname", options.hostname])
         .args(["--registration", options.registration])
         .args(&options.flags);
+    // For whoever hunts a failure: COUNTERSIGN_LAB_LOG=debug.
+    if let Ok(filter) = std::env::var("COUNTERSIGN_LAB_LOG") {
+        command.args(["--log", &filter]);
+    }
     lab.journal.attach(&mut command, "countersign")?;
     Process::start("countersign", command, &lab.idp.dir().join("journal.txt"))
 }
