@@ -259,8 +259,8 @@ fn launch(lab: &Lab, options: &ServerOptions, key: &Path, state: &Path) -> Resul
         .args(["--hostname", options.hostname])
         .args(["--registration", options.registration])
         .args(&options.flags);
-    // For whoever hunts a failure: COUNTERSIGN_LAB_LOG=debug.
-    if let Ok(filter) = std::env::var("COUNTERSIGN_LAB_LOG") {
+    // For whoever hunts a failure: LAB_SERVER_LOG=debug.
+    if let Ok(filter) = std::env::var("LAB_SERVER_LOG") {
         command.args(["--log", &filter]);
     }
     lab.journal.attach(&mut command, "countersign")?;
