@@ -75,6 +75,12 @@ impl Session {
         let every = self.control.settings.keep_alive;
         let mut last = Instant::now();
         loop {
+            // What was injected before a change also goes out before it.
+            while let Ok(what) = injected.try_recv() {
+                if self.inject(Some(what)).await.is_err() {
+                    return;
+                }
+            }
             changes.mark_unchanged();
             match mapper.next(&self.control) {
                 Err(_) => return,
