@@ -5,7 +5,7 @@
 
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::{Date, Duration, OffsetDateTime};
 use url::form_urlencoded;
 
 use crate::{
@@ -112,13 +112,15 @@ pub enum PageError {
     Redirect,
     /// The client belongs to somebody else.
     #[error(
-        "this application was registered by {user} on {node} and is not published: only {user} can use it, until an administrator or a publish_clients grant for that node publishes it"
+        "this application was registered by {user} on {node}, on {date}, and is not published: only {user} can use it, until a publish_clients grant for that node publishes it"
     )]
     NotYours {
         /// Whose client it is.
         user: String,
         /// Where it was registered.
         node: String,
+        /// When it was registered.
+        date: Date,
     },
     /// The tailnet's word about the user cannot be relied on now.
     #[error("{}", .0.description())]
@@ -183,6 +185,7 @@ pub fn may_use(
     Err(PageError::NotYours {
         user: client.registrant.user.clone(),
         node: client.registrant.node_name.clone(),
+        date: client.issued_at.date(),
     })
 }
 

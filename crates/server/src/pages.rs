@@ -82,7 +82,7 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
                 h2 { "1. Get the root" }
                 p { a.button href=(Route::CaPem.path()) download="countersign-root.pem" { "Download the root (PEM)" } }
                 p { "Its SHA-256 must be the one that " code { "countersign ca" } " prints on the server:" }
-                pre { (fingerprint) }
+                pre.wrapped { (fingerprint) }
             }
             section {
                 h2 { "2. Tell your machine" }
@@ -115,33 +115,35 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
 pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> Markup {
     let request = &question.ticket.request;
     let who = caller.user_label();
-    let name = client
-        .descriptions
-        .client_name
-        .as_ref()
-        .map_or("an application without a name", |name| name.as_str());
+    let name = client.descriptions.client_name.as_ref().map(|name| name.as_str());
     layout(
         "Continue?",
         &html! {
-            h1 { "Let this application act for you?" }
-            p.lead { "It calls itself " strong { (name) } ", which nobody has verified." }
+            h1 { "Let an application act for you?" }
             section {
-                h2 { "What is known" }
+                h2 { "What is known about it" }
                 dl {
                     dt { "Registered by" } dd { (client.registrant.user) " on " (client.registrant.node_name) }
                     dt { "On" } dd { (client.issued_at.date()) }
                     dt { "Answer goes to" } dd { (destination(&request.redirect_uri)) }
                     dt { "For" } dd {
                         @for resource in &request.resources { code { (resource.as_str()) } " " }
-                        @if request.resources.is_empty() { "your identity at this server only" }
+                        @if request.resources.is_empty() { "this server only" }
                     }
-                    dt { "May" } dd {
-                        @for scope in &request.scopes { code { (scope) } " " }
-                        @if request.scopes.is_empty() { "use it in your name, without further rights" }
+                    dt { "It may" } dd {
+                        @for scope in &request.scopes { (meaning(scope)) br; }
+                        @if request.scopes.is_empty() { "say that it acts for you" }
                     }
                 }
-                p.note { "You are " strong { (who) } " on " (caller.node_name) ", because the key of this connection is that node's." }
             }
+            section {
+                h2 { "What it says about itself" }
+                @match name {
+                    Some(name) => p.plain { "It calls itself " strong { (name) } ". Nobody has verified that." },
+                    None => p.plain { "It gives no name." },
+                }
+            }
+            p.note { "You are " strong { (who) } " on " (caller.node_name) ": the key of this connection is that node's." }
             form method="post" action=(Route::Consent.path()) {
                 input type="hidden" name="ticket" value=(question.ticket_secret.reveal());
                 div.actions {
@@ -153,6 +155,19 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> 
     )
 }
 
+/// What a scope lets an application do, in words.
+fn meaning(scope: &str) -> Markup {
+    let words = match scope {
+        "openid" => "know who you are",
+        "profile" => "see your name and picture",
+        "email" => "see your e-mail address",
+        "tailnet" => "see your node, its key and its addresses",
+        "offline_access" => "go on while you are away",
+        _ => return html! { "use " code { (scope) } " there" },
+    };
+    html! { (words) }
+}
+
 /// Why the user is not sent on.
 pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
     layout(
@@ -160,7 +175,7 @@ pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
         &html! {
             h1 { "This did not work" }
             section {
-                p.warning { (sentence(reason)) }
+                p.plain.warning { (sentence(reason)) }
                 p.note { "Whoever runs this server finds more in its log under " code { (request_id) } "." }
             }
         },
