@@ -86,7 +86,10 @@ impl AsyncRead for Stream {
         self.check()?;
         let (outcome, opened) = {
             let mut engine = self.peer.engine();
-            let outcome = engine.poll_read(self.conn, cx, buf.initialize_unfilled());
+            // Callers offer large buffers, and safe code must zero what it hands on: no more than will be filled.
+            let ready = engine.readable(self.conn).max(1).min(buf.remaining());
+            let out = buf.initialize_unfilled_to(ready);
+            let outcome = engine.poll_read(self.conn, cx, out);
             (outcome, engine.wants_transmit())
         };
         let count = ready!(outcome).map_err(|error| self.failed(error))?;

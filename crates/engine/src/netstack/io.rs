@@ -50,6 +50,12 @@ impl Netstack {
         }
     }
 
+    /// How many bytes a read would find now.
+    pub(crate) fn readable(&mut self, id: ConnId) -> usize {
+        let socket = self.flows.get_mut(id).and_then(|flow| flow.socket.as_ref());
+        socket.map_or(0, |socket| socket.receive_queue())
+    }
+
     /// Waits for the end of the three-way handshake.
     pub(crate) fn poll_connected(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<Result<(), ConnError>> {
         let flow = self.flows.get_mut(id).ok_or(ConnError::Closed)?;

@@ -56,6 +56,11 @@ impl Peer {
         self.netstack_mut()?.poll_read(conn, cx, out)
     }
 
+    /// How many bytes [`poll_read`](Self::poll_read) would find now: no larger buffer need be made ready for it.
+    pub fn readable(&mut self, conn: ConnId) -> usize {
+        self.netstack.as_mut().map_or(0, |netstack| netstack.readable(conn))
+    }
+
     /// Takes what fits of `data`; it is sent with the next [`poll_transmit`](Self::poll_transmit) and kept until the
     /// peer has acknowledged it.
     pub fn poll_write(&mut self, conn: ConnId, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, ConnError>> {
