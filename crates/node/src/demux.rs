@@ -224,3 +224,6 @@ fn handle_lost_session(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePubl
 fn owner_of(netmap: &Netmap, address: SocketAddr) -> Option<Arc<PeerNode>> {
     netmap.peers().find(|peer| peer.endpoints.contains(&address)).cloned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,7 +138,7 @@ pub(crate) async fn join(
     Ok((shared, watched))
 }
 
-fn new_shared(
+pub(crate) fn new_shared(
     config: &NodeConfig,
     state: &State,
     udp: UdpSockets,

@@ -69,3 +69,6 @@ impl LiveNetmap {
         self.changes.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

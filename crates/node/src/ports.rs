@@ -122,3 +122,6 @@ fn open<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

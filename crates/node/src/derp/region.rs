@@ -146,9 +146,8 @@ impl RegionTask {
                     restart_in
                 }
                 Err(error) => {
-                    debug!(region = self.number, %error, "no connection to DERP region");
+                    self.complain(&error.to_string());
                     self.queue.clear();
-                    self.show(|status| status.last_error = Some(error.to_string()));
                     None
                 }
             };
@@ -156,6 +155,25 @@ impl RegionTask {
                 self.wait(delay.unwrap_or_else(|| backoff(failures))).await;
                 failures += 1;
             }
+        }
+    }
+
+    /// Without the home relay peers may not find this node at all, so a person hears of it: once for each reason.
+    fn complain(&self, reason: &str) {
+        let mut news = false;
+        self.show(|status| {
+            news = status.last_error.as_deref() != Some(reason);
+            status.last_error = Some(reason.to_owned());
+        });
+        if news && self.orders.borrow().home {
+            warn!(
+                event = "derp_unreachable",
+                region = self.number,
+                "the home DERP relay cannot be reached: {reason}; trying again. Until then only peers with a direct path \
+                 reach this node; check the relay, DNS and, for a private CA, extra_ca_file"
+            );
+        } else {
+            debug!(region = self.number, reason, "no connection to DERP region");
         }
     }
 
