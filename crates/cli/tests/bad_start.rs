@@ -335,6 +335,7 @@ async fn control_that_is_not_there() {
     .stop()
     .await;
     flags.control_url = format!("{}/path", place.tailnet.control_url());
+    flags.state_dir = place.path("with-path");
     let mut server = Server::start(&flags);
     assert_eq!(server.exit().await, 2, "{:#?}", server.seen);
     println!("[2] {}", server.seen.join("\n    "));
@@ -352,15 +353,37 @@ async fn a_ca_that_is_not_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_are_off() {
+    let expired = Place::with(TailnetConfig {
+        expired_certificate: true,
+        ..TailnetConfig::default()
+    })
+    .await;
+    goes_on(
+        &expired,
+        &expired.flags(),
+        &["certificate expired", "check both clocks"],
+    )
+    .await
+    .stop()
+    .await;
+    let place = Place::new().await;
+    place.tailnet.set_clock_skew(time::Duration::hours(3));
+    let mut server = goes_on(&place, &place.flags(), &["clock is 10", "behind", "NTP"]).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_is_not_there() {
     let place = Place::new().await;
     place.tailnet.stop_derp().await;
     let mut server = Server::start(&place.flags());
     server.line("ready: serving").await;
-    server.line("DERP").await;
     server.watch(Duration::from_secs(3)).await;
-    println!("[..] {}", server.complaints().join("\n    "));
-    assert_eq!(server.complaints().len(), 1, "{:#?}", server.seen);
+    let complaints = server.complaints();
+    println!("[..] {}", complaints.join("\n    "));
+    assert_eq!(complaints.len(), 1, "{:#?}", server.seen);
+    assert!(complaints[0].contains("home DERP relay cannot be reached"));
     place.tailnet.resume_derp().await.unwrap();
     server.line("connected to DERP").await;
     server.stop().await;
@@ -393,7 +416,7 @@ async fn state_folders() {
     gives_up(&place, &flags, FAILED, &["/proc/countersign", "state_dir"]).await;
     fs::write(place.path("file"), "").unwrap();
     flags.state_dir = place.path("file");
-    gives_up(&place, &flags, FAILED, &["file", "state_dir"]).await;
+    gives_up(&place, &flags, FAILED, &["file", "not a folder", "state_dir"]).await;
     assert_eq!(fs::read(&file).unwrap().len(), good.len());
 }
 
@@ -409,7 +432,17 @@ async fn a_store_of_another_node() {
     let (mine, theirs) = (place.state().join("store"), flags.state_dir.join("store"));
     fs::rename(&theirs, place.path("aside")).unwrap();
     copy(&mine, &theirs);
-    gives_up(&place, &flags, FAILED, &["store", "another node"]).await;
+    gives_up(
+        &place,
+        &flags,
+        FAILED,
+        &[
+            "store",
+            "belongs to the node with machine key",
+            "state folder of this node",
+        ],
+    )
+    .await;
     fs::remove_dir_all(&theirs).unwrap();
     fs::rename(place.path("aside"), &theirs).unwrap();
     let mut again = Server::start(&flags);

@@ -1,7 +1,7 @@
 //! Joining: from a configuration to a node with its first netmap in force.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -33,6 +33,7 @@ use crate::{
     state::{State, StateError},
     supervisor::{NodeState, Supervisor, apply},
     tls::{self, TlsError},
+    trouble::Trouble,
     udp::{BindError, UdpSockets},
 };
 
@@ -112,7 +113,7 @@ pub(crate) async fn join(
         on_state,
         deadline: Instant::from_std(clock::now()) + config.join_timeout,
         config: &config,
-        trouble: None,
+        trouble: Trouble::default(),
         person: false,
     };
 
@@ -131,7 +132,7 @@ pub(crate) async fn join(
         findings,
         state: state.clone(),
         published,
-        trouble: None,
+        trouble: Trouble::default(),
     };
     spawn_tasks(&shared, supervisor);
     greet(&shared, &state).await;
@@ -168,6 +169,7 @@ pub(crate) fn new_shared(
         transmits: Mutex::default(),
         searched: Mutex::new(clock::now()),
         stun_servers: Mutex::default(),
+        clock_told: AtomicBool::new(false),
         key,
     });
     // Set once, right here.
@@ -234,7 +236,7 @@ struct Joining<'a> {
     on_state: &'a (dyn Fn(&NodeState) + Send + Sync),
     deadline: Instant,
     config: &'a NodeConfig,
-    trouble: Option<String>,
+    trouble: Trouble,
     /// A person has been asked, and who watches should go on seeing that.
     person: bool,
 }
@@ -262,7 +264,7 @@ impl Joining<'_> {
         let event = match waiting.await {
             Ok(event) => event.ok_or(StartError::Panicked)?,
             Err(_) => {
-                let reason = self.trouble.take().unwrap_or_else(|| "it does not answer".to_owned());
+                let reason = self.trouble.last().unwrap_or("it does not answer").to_owned();
                 return Err(StartError::TimedOut {
                     after: self.config.join_timeout,
                     reason,
@@ -282,14 +284,13 @@ impl Joining<'_> {
             }
             ControlEvent::Offline { reason, retry_in } => {
                 // Once for each reason: the attempts may go on for days.
-                if self.trouble.as_ref() != Some(reason) {
+                if self.trouble.is_news(reason) {
                     warn!(
                         event = "control_retry",
                         ?retry_in,
                         "not joined yet, trying again: {reason}"
                     );
                 }
-                self.trouble = Some(reason.clone());
                 if !self.person {
                     (self.on_state)(&NodeState::Offline(reason.clone()));
                 }

@@ -29,6 +29,7 @@ mod status;
 mod stream;
 mod supervisor;
 pub mod tls;
+mod trouble;
 mod udp;
 mod udp_socket;
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) transmits: Mutex<Vec<Transmits>>,
     pub(crate) searched: Mutex<Instant>,
+    /// Whether somebody was told that our clock is off.
+    pub(crate) clock_told: AtomicBool,
     /// STUN servers that were asked lately: whatever else looks like STUN is nobody's answer.
     pub(crate) stun_servers: Mutex<VecDeque<IpAddr>>,
 }

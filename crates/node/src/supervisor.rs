@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tailnet_engine::netmap::Change;
+use tailnet_engine::netmap::{Change, Netmap};
 use tailnet_wire::key::NodePublic;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -17,6 +17,7 @@ use crate::{
     netcheck::Findings,
     shared::Shared,
     state::State,
+    trouble::Trouble,
 };
 
 /// A peer whose session is younger than this was active in the last minutes: after a restart it is greeted.
@@ -62,7 +63,7 @@ pub(crate) struct Supervisor {
     pub(crate) state: State,
     pub(crate) published: watch::Sender<NodeState>,
     /// Why control cannot be reached, as it was said last: each attempt fails, and most for the same reason.
-    pub(crate) trouble: Option<String>,
+    pub(crate) trouble: Trouble,
 }
 
 impl Supervisor {
@@ -101,18 +102,17 @@ impl Supervisor {
             ControlEvent::Online => {
                 self.shared.netmap.handle_online();
                 self.published.send_replace(NodeState::Running);
-                self.trouble = None;
+                self.trouble.over();
                 info!(event = "control_online", "connected to control");
             }
             ControlEvent::Offline { reason, retry_in } => {
                 self.shared.netmap.handle_offline();
-                if self.trouble.as_ref() != Some(&reason) {
+                if self.trouble.is_news(&reason) {
                     warn!(
                         event = "control_offline",
                         ?retry_in,
                         "the node goes on with what it knows, and tries again: {reason}"
                     );
-                    self.trouble = Some(reason.clone());
                 }
                 self.published.send_replace(NodeState::Offline(reason));
             }
@@ -222,4 +222,21 @@ pub(crate) fn apply(shared: &Arc<Shared>, change: &Change) {
     }
     shared.counters.netmaps.fetch_add(1, Relaxed);
     shared.netmap.announce();
+    note_clock(shared, &change.netmap);
+}
+
+/// Certificates and tokens need the right time, and nobody suspects the clock. Said once, until it is right again.
+fn note_clock(shared: &Shared, netmap: &Netmap) {
+    let wall = clock::wall();
+    let off = netmap.control_time(wall) - wall;
+    let told = shared.clock_told.swap(!off.is_zero(), Relaxed);
+    if !off.is_zero() && !told {
+        warn!(
+            event = "clock",
+            "this machine's clock is {} s {} that of control: set it right (NTP), or certificates and tokens are taken \
+             for expired or not yet valid",
+            off.whole_seconds().unsigned_abs(),
+            if off.is_positive() { "behind" } else { "ahead of" }
+        );
+    }
 }

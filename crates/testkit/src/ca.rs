@@ -47,9 +47,14 @@ impl Ca {
         self.issuer.pem()
     }
 
-    /// A TLS server for `names` (DNS names or addresses) that speaks HTTP/1.1.
-    pub(crate) fn server(&self, names: &[&str]) -> Result<Arc<ServerConfig>, CaError> {
-        self.configure(names, None)
+    /// A TLS server for `names` (DNS names or addresses) that speaks HTTP/1.1. Its certificate may be out of date.
+    pub(crate) fn server(&self, names: &[&str], expired: bool) -> Result<Arc<ServerConfig>, CaError> {
+        let mut params = parameters(names)?;
+        if expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        self.configure(params, None)
     }
 
     /// As [`server`](Self::server), with the certificate that relays append to their chain: it names the relay's key
@@ -63,16 +68,14 @@ impl Ca {
             .push(DnType::CommonName, format!("derpkey{digits}"));
         params.serial_number = Some(SerialNumber::from(u64::from(derp::PROTOCOL_VERSION)));
         let meta = params.self_signed(&KeyPair::generate_for(&PKCS_ED25519)?)?;
-        self.configure(names, Some(meta.der().clone()))
+        self.configure(parameters(names)?, Some(meta.der().clone()))
     }
 
-    fn configure(&self, names: &[&str], extra: Option<CertificateDer<'static>>) -> Result<Arc<ServerConfig>, CaError> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "Test tailnet");
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    fn configure(
+        &self,
+        params: CertificateParams,
+        extra: Option<CertificateDer<'static>>,
+    ) -> Result<Arc<ServerConfig>, CaError> {
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, &self.issuer)?;
         let mut chain = vec![leaf.der().clone()];
@@ -86,4 +89,14 @@ impl Ca {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+fn parameters(names: &[&str]) -> Result<CertificateParams, rcgen::Error> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "Test tailnet");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }

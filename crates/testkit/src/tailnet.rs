@@ -142,7 +142,7 @@ impl Tailnet {
             derp_map: derp_map(relay_service.address().port(), stun.port()),
         };
         let control = Arc::new(Control::new(registry.clone(), settings, nat.clone()));
-        let control_tls = ca.server(&["localhost", "127.0.0.1"])?;
+        let control_tls = ca.server(&["localhost", "127.0.0.1"], config.expired_certificate)?;
         let control_service = Service::start(any, control_tls, control.clone()).await?;
         control.set_address(control_service.address());
         Ok(Self {

@@ -207,6 +207,9 @@ fn make_state_dir(path: &Path) -> Result<(), ServeError> {
         path: path.to_owned(),
         error,
     };
+    if path.exists() && !path.is_dir() {
+        return Err(failed(io::Error::other("it is not a folder")));
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

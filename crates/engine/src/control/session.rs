@@ -8,7 +8,7 @@ use std::{
 use rand_core::RngCore;
 use tailnet_wire::{
     control::{
-        CAPABILITY_VERSION, Hostinfo, MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse,
+        CAPABILITY_VERSION, DebugSettings, Hostinfo, MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse,
         RegisterResponseAuth,
     },
     key::NodePublic,
@@ -26,6 +26,8 @@ const THROTTLED: Duration = Duration::from_secs(5);
 const APPROVAL_POLL: Duration = Duration::from_secs(5);
 /// A wall clock may jump; expiry is looked at again this often.
 const EXPIRY_RECHECK: Duration = Duration::from_secs(600);
+/// Longest time that control may ask the stream to rest, as in Go.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// URLs of pings remembered: control repeats a ping until it is answered.
 const PINGS_REMEMBERED: usize = 16;
 
@@ -47,6 +49,8 @@ pub struct Session {
     updates: Updates,
     netmap: NetmapState,
     next_expiry: Option<OffsetDateTime>,
+    /// Control has asked to be left alone until then.
+    deaf_until: Option<Instant>,
     pings: VecDeque<String>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -88,6 +92,7 @@ impl Session {
             updates: Updates::new(local),
             netmap: NetmapState::new(),
             next_expiry: None,
+            deaf_until: None,
             pings: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -159,6 +164,10 @@ impl Session {
             return;
         };
         *watchdog = now + WATCHDOG;
+        if let Some(pause) = message.debug.as_ref().and_then(pause) {
+            *watchdog += pause;
+            self.deaf_until = Some(now + pause);
+        }
         if let Some(node) = message.node.as_ref().filter(|_| self.untold) {
             if is_expired(node, wall) {
                 // Our key expired while the node was down. Nobody uses it yet, so it can still be replaced.
@@ -198,6 +207,12 @@ impl Session {
             Err(MapError::Locked) => self.end(Fatal::Locked),
             Err(error) => self.reconnect(error.to_string(), now, rng),
         }
+    }
+
+    /// Whether the next message of the stream may be read now. When that changes, [`poll_timeout`](Self::poll_timeout)
+    /// has said so.
+    pub fn may_read(&self, now: Instant) -> bool {
+        self.deaf_until.is_none_or(|until| until <= now)
     }
 
     /// An update arrived.
@@ -264,6 +279,7 @@ impl Session {
             }
             _ => {}
         }
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
         if self.next_expiry.is_some_and(|at| at <= wall) {
             let change = self.netmap.handle_timeout(wall);
             self.next_expiry = self.netmap.next_expiry();
@@ -297,7 +313,7 @@ impl Session {
             now + left.min(EXPIRY_RECHECK)
         });
         let update = self.updates.timeout().filter(|_| self.is_online());
-        [phase, expiry, update].into_iter().flatten().min()
+        [phase, expiry, update, self.deaf_until].into_iter().flatten().min()
     }
 
     fn is_online(&self) -> bool {
@@ -366,6 +382,7 @@ impl Session {
     }
 
     fn drop_connection(&mut self) {
+        self.deaf_until = None;
         self.actions.clear();
         self.actions.push_back(Action::Disconnect);
         self.updates.reset();
@@ -420,6 +437,14 @@ impl Session {
             ..MapRequest::default()
         }
     }
+}
+
+/// How long control wants the stream to rest (Go: `tailcfg.Debug.SleepSeconds`).
+fn pause(debug: &DebugSettings) -> Option<Duration> {
+    let seconds = debug.sleep_seconds.min(MAX_PAUSE.as_secs_f64());
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|pause| !pause.is_zero())
 }
 
 fn is_expired(node: &Node, wall: OffsetDateTime) -> bool {

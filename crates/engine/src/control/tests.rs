@@ -450,6 +450,24 @@ fn our_own_expiry_ends_the_session_by_the_clock_too() {
 }
 
 #[test]
+fn control_may_ask_to_be_left_alone_for_five_minutes_at_most() {
+    let mut h = start(None, &[]);
+    h.join();
+    for (asked, rest) in [(json!(7.5), 7.5), (json!(1e300), 300.0), (json!(-1), 0.0)] {
+        h.map(json!({"Debug": {"SleepSeconds": asked}}));
+        let rest = Duration::from_secs_f64(rest);
+        assert_eq!(h.session.may_read(h.now), rest.is_zero());
+        assert!(h.session.may_read(h.now + rest));
+        h.now += rest;
+        while h.action().is_some() {}
+        assert!(h.session.may_read(h.now));
+        let at = h.session.poll_timeout(h.now, WALL).unwrap();
+        assert!(at >= h.now, "the watchdog has not counted the rest");
+    }
+    assert!(!h.events().iter().any(|event| matches!(event, Event::Offline { .. })));
+}
+
+#[test]
 fn debug_hides_the_auth_key() {
     let h = start(Some("hskey-auth-secret"), &[]);
     assert!(!format!("{:?}", h.session).contains("secret"));

@@ -129,9 +129,10 @@ impl Driver {
 
     async fn wait(&mut self) -> Woken {
         let deadline = self.session.poll_timeout(clock::now(), clock::wall());
+        let readable = self.session.may_read(clock::now());
         tokio::select! {
             step = done(&mut self.step) => Woken::Step(step),
-            message = next(&mut self.stream) => Woken::Message(message),
+            message = next(&mut self.stream), if readable => Woken::Message(message),
             result = done(&mut self.update) => Woken::Updated(result),
             Some(_) = self.pings.join_next(), if !self.pings.is_empty() => Woken::Timer,
             changed = self.local.changed() => if changed.is_ok() { Woken::Local } else { Woken::Abandoned },

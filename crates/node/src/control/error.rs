@@ -25,7 +25,9 @@ pub enum ControlError {
         source: io::Error,
     },
     /// No connection.
-    #[error("control at {host}:{port} cannot be reached: {source}")]
+    #[error(
+        "control at {host}:{port} cannot be reached: {source}. Check control_url, the network, and that the server runs"
+    )]
     Dial {
         /// Host name.
         host: String,
@@ -68,7 +70,7 @@ pub enum ControlError {
     /// The server hung up without a word right after the upgrade: what Headscale does to versions it does not take.
     #[error(
         "control at {host} closed the connection during the handshake. It is probably too new or too old for this node, \
-         which speaks capability version {CAPABILITY_VERSION} (Headscale 0.29 takes 113 and later)"
+         which speaks capability version {CAPABILITY_VERSION} (Headscale 0.29 takes 113 and later): update the older of the two"
     )]
     HungUp {
         /// Host name.
@@ -84,10 +86,13 @@ pub enum ControlError {
     #[error("control ended the map stream")]
     StreamEnded,
     /// A map message cannot be read.
-    #[error(transparent)]
+    #[error("{0}. If this goes on, look for a proxy in between that changes what passes")]
     MapFrame(#[from] MapFrameError),
     /// An answer is not the JSON it should be.
-    #[error("control's answer to {path} cannot be read: {source}")]
+    #[error(
+        "control's answer to {path} cannot be read: {source}. If this goes on, control and this node are of different \
+         times: update the older of the two"
+    )]
     Json {
         /// The request.
         path: &'static str,

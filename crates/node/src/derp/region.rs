@@ -24,7 +24,7 @@ use super::{
     dial::{Link, dial},
     queue::SendQueue,
 };
-use crate::clock;
+use crate::{clock, trouble::Trouble};
 
 /// A relay that takes nothing for this long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,6 +105,7 @@ pub(super) struct RegionTask {
     number: u32,
     queue: Arc<SendQueue>,
     orders: watch::Receiver<Orders>,
+    trouble: Trouble,
 }
 
 /// What reader and writer of one connection share.
@@ -126,6 +127,7 @@ impl RegionTask {
             number,
             queue,
             orders,
+            trouble: Trouble::default(),
         }
     }
 
@@ -159,13 +161,9 @@ impl RegionTask {
     }
 
     /// Without the home relay peers may not find this node at all, so a person hears of it: once for each reason.
-    fn complain(&self, reason: &str) {
-        let mut news = false;
-        self.show(|status| {
-            news = status.last_error.as_deref() != Some(reason);
-            status.last_error = Some(reason.to_owned());
-        });
-        if news && self.orders.borrow().home {
+    fn complain(&mut self, reason: &str) {
+        self.show(|status| status.last_error = Some(reason.to_owned()));
+        if self.trouble.is_news(reason) && self.orders.borrow().home {
             warn!(
                 event = "derp_unreachable",
                 region = self.number,
@@ -215,6 +213,7 @@ impl RegionTask {
             status.last_error = None;
             status.health = None;
         });
+        self.trouble.over();
         info!(region = self.number, node = name, "connected to DERP");
         let session = Session {
             last_packet: Mutex::new(now),

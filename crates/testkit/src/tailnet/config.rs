@@ -18,6 +18,8 @@ pub struct TailnetConfig {
     /// Puts every node behind a NAT of its own, so that UDP between nodes can be blocked, lost, late or moved at any
     /// time. Without it nodes talk to each other directly, and only the search for new paths can be blocked.
     pub nat: bool,
+    /// Gives control a certificate that has expired: what a node sees whose clock is ahead.
+    pub expired_certificate: bool,
     /// The lowest capability version that is served. Headscale 0.29 has 113.
     pub min_version: u16,
     /// How often an idle map stream gets a message. Headscale has 50 to 59 s.
@@ -36,6 +38,7 @@ impl Default for TailnetConfig {
             policy: None,
             locked: false,
             nat: false,
+            expired_certificate: false,
             min_version: 113,
             keep_alive: Duration::from_secs(50),
             derp_keep_alive: Duration::from_secs(60),
