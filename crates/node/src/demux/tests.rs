@@ -118,8 +118,7 @@ impl Bench {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let count = peer.engine().counters().handshakes;
-        count
+        peer.engine().counters().handshakes
     }
 }
 
