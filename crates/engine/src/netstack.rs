@@ -307,6 +307,10 @@ impl Netstack {
     fn insert(&mut self, now: Instant, flow: Flow) -> ConnId {
         self.held += flow.reservation.as_ref().map_or(0, Reservation::bytes);
         let id = self.flows.insert(flow);
+        let (connections, flows) = (self.flows.len(), &mut self.flows);
+        self.schedule.tidy(connections, |id| {
+            flows.get_mut(id).and_then(|flow| flow.appointment.timer())
+        });
         if let Some(flow) = self.flows.get_mut(id) {
             self.schedule.touch(id, &mut flow.appointment);
         }

@@ -11,6 +11,9 @@ use std::{
 
 use super::flow::ConnId;
 
+/// So many timers beyond four for each connection are looked through.
+const TIDY: usize = 256;
+
 /// A connection's own part of the [`Schedule`].
 #[derive(Debug, Default)]
 pub(super) struct Appointment {
@@ -23,6 +26,10 @@ pub(super) struct Appointment {
 impl Appointment {
     pub(super) fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    pub(super) fn timer(&self) -> Option<Instant> {
+        self.timer
     }
 }
 
@@ -72,6 +79,14 @@ impl Schedule {
         {
             own.timer = Some(at);
             self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    /// Forgets timers of connections that are gone, once they are most of all: a peer that opens and closes connections
+    /// as fast as it can leaves one behind each time. `timer` finds the [timer](Appointment::timer) that counts.
+    pub(super) fn tidy(&mut self, connections: usize, mut timer: impl FnMut(ConnId) -> Option<Instant>) {
+        if self.timers.len() > 4 * connections + TIDY {
+            self.timers.retain(|Reverse((at, id))| timer(*id) == Some(*at));
         }
     }
 

@@ -19,6 +19,24 @@ fn a_connection_stands_in_line_once() {
 }
 
 #[test]
+fn timers_of_the_departed_do_not_pile_up() {
+    let now = Instant::now();
+    let mut schedule = Schedule::default();
+    let mut last = Appointment::default();
+    for slot in 0..10_000 {
+        last = Appointment::default();
+        schedule.wake_at(id(slot), &mut last, Some(now + Duration::from_secs(10)));
+        schedule.tidy(1, |live| last.timer().filter(|_| live == id(slot)));
+    }
+    assert!(schedule.timers.len() <= TIDY + 4);
+    let mut kept = false;
+    while let Some((at, live)) = schedule.expired(now + Duration::from_secs(10)) {
+        kept |= live == id(9_999) && Schedule::fires(&mut last, at);
+    }
+    assert!(kept, "what still counts stays");
+}
+
+#[test]
 fn a_timer_that_was_put_forward_fires_once() {
     let now = Instant::now();
     let second = Duration::from_secs(1);
