@@ -70,7 +70,7 @@ pub(crate) struct StatusArgs {
 /// Arguments of `issuer change`.
 #[derive(Debug, Args)]
 pub(crate) struct IssuerChange {
-    /// The new issuer, for example https://idp-1.tail.example
+    /// The new issuer, for example `https://idp-1.tail.example`
     pub(crate) issuer: String,
     /// Do it; without this only the consequences are shown
     #[arg(long)]
