@@ -166,6 +166,27 @@ async fn a_clock_that_differs_from_controls_expires_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the watchdog takes two minutes; tests/run --full"]
+async fn a_control_server_that_says_nothing_is_left_after_two_minutes() {
+    let mut pair = Pair::new(TailnetConfig::default()).await;
+    let before = pair.fleet.tailnet.map_streams();
+    pair.fleet.tailnet.freeze_control(true);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(pair.caller.identity().is_ok());
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    echo(&mut pair.stream, b"the tailnet goes on").await.unwrap();
+    pair.fleet.tailnet.freeze_control(false);
+    timeout(PATIENCE * 2, async {
+        while pair.fleet.tailnet.map_streams() < before + 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("the dead streams were kept"));
+    pair.fleet.tailnet.wait_online("server", PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_peers_are_no_burden() {
     let fleet = Fleet::start().await;
     fleet

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use countersign_node_tests::fleet::{Fleet, PATIENCE, PORT, accept_echo, echo, no_grants, policy};
-use tailnet_node::{Caller, Node, Stream};
+use countersign_node_tests::fleet::{ALICE, Fleet, PATIENCE, PORT, SERVER, accept_echo, echo, no_grants, policy};
+use tailnet_node::{Caller, Node, NodeState, Stream};
+use tailnet_testkit::AuthKeySpec;
 use time::OffsetDateTime;
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -116,4 +117,45 @@ async fn a_withdrawn_capability_does_not_cut() {
     assert!(timeout(DEADLINE, open.caller.withdrawn()).await.is_err());
     assert!(!open.caller.identity().unwrap().capabilities.has("example.com/cap/test"));
     echo(&mut open.stream, b"still here").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_expiry_ends_us_and_a_reusable_key_brings_us_back() {
+    let fleet = Fleet::start().await;
+    let spec = AuthKeySpec::tags(&[SERVER]).reusable();
+    let config = fleet.config("server", spec);
+    let server = Node::start(config.clone()).await.unwrap();
+    fleet.tailnet.wait_online("server", PATIENCE).await.unwrap();
+    let alice = fleet.join("alice", AuthKeySpec::user(ALICE)).await;
+    let mut listener = server.listen(PORT).unwrap();
+    let mut stream = alice.dial("server:443").await.unwrap();
+    let caller = accept_echo(&mut listener).await;
+    echo(&mut stream, b"hello").await.unwrap();
+
+    let before = fleet.info("server");
+    fleet.tailnet.expire_node(before.id).unwrap();
+    let mut state = server.watch();
+    let stopped = state.wait_for(|state| matches!(state, NodeState::Stopped(_)));
+    let reason = format!("{:?}", *timeout(DEADLINE, stopped).await.unwrap().unwrap());
+    println!("{reason}");
+    timeout(DEADLINE, caller.withdrawn()).await.unwrap();
+    drop(state);
+    server.shutdown(PATIENCE).await;
+    drop(server);
+
+    let again = Node::start(config).await.unwrap();
+    let after = fleet.tailnet.wait_online("server", PATIENCE).await.unwrap();
+    assert_eq!((after.id, &after.addresses), (before.id, &before.addresses));
+    let mut listener = again.listen(PORT).unwrap();
+    let dial = async {
+        loop {
+            if let Ok(stream) = alice.dial("server:443").await {
+                return stream;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut stream = timeout(PATIENCE, dial).await.unwrap();
+    accept_echo(&mut listener).await;
+    echo(&mut stream, b"hello again").await.unwrap();
 }
