@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use parking_lot::RwLock;
@@ -28,6 +29,10 @@ pub(crate) struct Sled {
     visible: RwLock<()>,
 }
 
+/// How often, and how long after one another, a locked database is tried.
+const UNLOCK_LOOKS: u32 = 50;
+const UNLOCK_LOOK: Duration = Duration::from_millis(20);
+
 impl Sled {
     /// Whether there is a database in `path` to be opened.
     pub(crate) fn exists(path: &Path) -> bool {
@@ -40,7 +45,7 @@ impl Sled {
             .cache_capacity(cache_bytes)
             // The writer flushes after every batch.
             .flush_every_ms(None);
-        let db = open_guarded(config, path)?;
+        let db = open_patiently(&config, path)?;
         let file_path = path.join("db");
         let file = File::options()
             .read(true)
@@ -62,6 +67,18 @@ impl Sled {
             visible: RwLock::new(()),
         })
     }
+}
+
+/// Opens, and gives whoever has the database a second to let go of it: sled unlocks the file from a thread of its own, a
+/// moment after the last handle is gone.
+fn open_patiently(config: &::sled::Config, path: &Path) -> Result<::sled::Db, OpenError> {
+    for _ in 0..UNLOCK_LOOKS {
+        match open_guarded(config.clone(), path) {
+            Err(OpenError::InUse(_)) => thread::sleep(UNLOCK_LOOK),
+            outcome => return outcome,
+        }
+    }
+    open_guarded(config.clone(), path)
 }
 
 /// Opens in a thread that may panic without a word on stderr: the error says what is needed.
