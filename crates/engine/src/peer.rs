@@ -325,4 +325,12 @@ impl Peer {
             self.queue_handshake(None, &out[..len]);
         }
     }
+
+    /// Asks the peer for a new session at once, because the one there is does not answer.
+    pub fn renew_session(&mut self, now: Instant) {
+        let mut out = [0; MIN_BUFFER];
+        if let Some(len) = self.tunnel.renew(now, &mut out) {
+            self.queue_handshake(None, &out[..len]);
+        }
+    }
 }

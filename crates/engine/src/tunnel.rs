@@ -350,7 +350,16 @@ impl Tunnel {
     /// At most once per second; returns the length of the datagram to send.
     pub fn force_handshake(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let recently = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < FORCE_INTERVAL);
-        if recently(self.forced) || recently(self.initiated) || out.len() < MIN_BUFFER {
+        if recently(self.forced) || recently(self.initiated) {
+            return None;
+        }
+        self.renew(now, out)
+    }
+
+    /// Asks the peer for a new session at once. For the owner's own decisions: what a stranger can cause goes through
+    /// [`force_handshake`](Self::force_handshake) and its limit.
+    pub fn renew(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        if out.len() < MIN_BUFFER {
             return None;
         }
         self.forced = Some(now);

@@ -7,7 +7,10 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::RngCore;
-use tailnet_engine::{peer::ConnectionMemory, tunnel::HandshakeLimiter};
+use tailnet_engine::{
+    peer::{ConnectionMemory, PingKind},
+    tunnel::HandshakeLimiter,
+};
 use tailnet_wire::{
     derp::GoneReason,
     key::{DiscoPrivate, NodePublic},
@@ -27,7 +30,7 @@ use crate::{
     disco::DiscoBoxes,
     live::LiveNetmap,
     netcheck,
-    peers::Peers,
+    peers::{PeerHandle, Peers},
     ports::OpenPorts,
     shared::{NodeCounters, STUN_QUEUE, Shared},
     state::{State, StateError},
@@ -42,6 +45,10 @@ const HANDSHAKES_PER_SECOND: u32 = 500;
 
 /// How long the peers that were active before a restart are waited for: a round trip over DERP and its TLS handshake.
 const GREETING: Duration = Duration::from_millis(150);
+/// How long control's word of our restart takes to reach them, after it reached us.
+const SETTLING: Duration = Duration::from_millis(80);
+/// How long a session may take to show that it lives.
+const ANSWER: Duration = Duration::from_millis(60);
 /// Between two looks whether they have answered.
 const GREETING_LOOK: Duration = Duration::from_millis(5);
 
@@ -220,14 +227,42 @@ async fn greet(shared: &Arc<Shared>, state: &State) {
             }
         }
     }
-    let deadline = clock::now() + GREETING;
-    while clock::now() < deadline {
-        awaited.retain(|peer| peer.engine().session_age(clock::now()).is_none());
-        if awaited.is_empty() {
-            return;
+    let lost = |peer: &Arc<PeerHandle>| peer.engine().session_age(clock::now()).is_none();
+    wait_for(&awaited, lost).await;
+    awaited.retain(|peer| !lost(peer));
+    if awaited.is_empty() {
+        return;
+    }
+    // Control tells the peers of our new disco key at about this time, and a tailscaled then throws away the session that
+    // it has just made, with the first SYN in it. So each session has to show that it lives, or is made anew.
+    tokio::time::sleep(SETTLING).await;
+    let pings: Vec<_> = awaited.iter().map(|peer| (peer, ping(shared, peer))).collect();
+    let answered = tokio::time::Instant::now() + ANSWER;
+    for (peer, pong) in pings {
+        let Some(pong) = pong else { continue };
+        if !matches!(tokio::time::timeout_at(answered, pong).await, Ok(Ok(_))) {
+            peer.engine().renew_session(clock::now());
+            peer.kick();
         }
+    }
+}
+
+/// Waits until `lacking` holds for none of the peers, but no longer than they are given.
+async fn wait_for(peers: &[Arc<PeerHandle>], lacking: impl Fn(&Arc<PeerHandle>) -> bool) {
+    let deadline = clock::now() + GREETING;
+    while clock::now() < deadline && peers.iter().any(&lacking) {
         tokio::time::sleep(GREETING_LOOK).await;
     }
+}
+
+/// Asks a peer's node inside the tunnel, past its packet filter (TSMP).
+fn ping(shared: &Shared, peer: &PeerHandle) -> Option<tokio::sync::oneshot::Receiver<Duration>> {
+    let netmap = shared.netmap.current()?;
+    let remote = *netmap.peer_by_key(&peer.key())?.addresses.first()?;
+    let local = shared.own_address_like(remote).ok()?;
+    let pong = peer.ping(PingKind::Tsmp, local, remote).ok();
+    peer.kick();
+    pong
 }
 
 /// The part of the control session before the node stands.
