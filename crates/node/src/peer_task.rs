@@ -199,6 +199,9 @@ impl PeerTask {
     fn handle_event(&self, event: PeerEvent) {
         match event {
             PeerEvent::Accepted { conn, local, remote } => {
+                if self.peer.is_first_connection() {
+                    self.shared.new_peer.notify_one();
+                }
                 let caller = self.caller(local, remote, self.peer.track(conn));
                 let stream = Stream::new(Arc::clone(&self.peer), conn, local, remote);
                 if let Err(refused) = self.shared.ports.offer(Conn::new(stream, caller)) {

@@ -47,6 +47,7 @@ pub(crate) struct PeerHandle {
     inbox: mpsc::Sender<Inbound>,
     kicked: Notify,
     failed: AtomicBool,
+    connected: AtomicBool,
     proven: AtomicBool,
     /// One per connection in the hands of the application, cancelled when the netmap withdraws it.
     withdrawn: Mutex<HashMap<ConnId, CancellationToken>>,
@@ -115,6 +116,7 @@ impl PeerHandle {
             inbox,
             kicked: Notify::new(),
             failed: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
             proven: AtomicBool::new(false),
             withdrawn: Mutex::default(),
             pings: Mutex::default(),
@@ -181,6 +183,11 @@ impl PeerHandle {
             // Whoever asked may have given up.
             let _ = waiting.send(latency);
         }
+    }
+
+    /// Whether this is the first time that somebody asks.
+    pub(crate) fn is_first_connection(&self) -> bool {
+        !self.connected.swap(true, Ordering::Relaxed)
     }
 
     /// A token for a connection that goes to the application; see [`withdraw`](Self::withdraw).

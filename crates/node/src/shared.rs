@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<ConnectionMemory>,
     pub(crate) ports: OpenPorts,
     pub(crate) endpoints: Mutex<(Arc<[SocketAddr]>, Instant)>,
+    /// A peer has opened its first connection: it is worth remembering.
+    pub(crate) new_peer: Notify,
     /// Asks netcheck for fresh endpoints.
     pub(crate) stale_endpoints: Arc<Notify>,
     pub(crate) derp_map: watch::Sender<Arc<DerpMap>>,

@@ -84,6 +84,8 @@ impl Supervisor {
                     if changed.is_err() { self.stopped("the netcheck task has ended".to_owned()); break }
                     self.handle_findings();
                 }
+                // At once, so that a kill right after its first connection does not make us forget it.
+                () = shared.new_peer.notified() => self.remember_new_peers(),
                 _ = second.tick() => {
                     shared.limiter.handle_timeout();
                     self.remember_new_peers();
