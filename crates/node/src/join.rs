@@ -168,7 +168,7 @@ pub(crate) fn new_shared(
         memory: ConnectionMemory::new(config.connection_memory),
         ports: OpenPorts::default(),
         endpoints: Mutex::new((Arc::default(), clock::now())),
-        new_peer: Notify::new(),
+        new_peer: Default::default(),
         stale_endpoints: Arc::default(),
         derp_map: watch::Sender::new(Arc::default()),
         counters: NodeCounters::default(),
