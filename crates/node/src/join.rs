@@ -140,6 +140,7 @@ pub(crate) async fn join(
         state: state.clone(),
         published,
         trouble: Trouble::default(),
+        remembered: clock::now(),
     };
     spawn_tasks(&shared, supervisor);
     greet(&shared, &state).await;

@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 /// A state file has about 1 KiB; what is larger is something else.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Recently active peers remembered at most.
-const MAX_ACTIVE: usize = 32;
+pub(crate) const MAX_ACTIVE: usize = 32;
 
 /// Why the state folder cannot be used. The text says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tailnet_engine::netmap::{Change, Netmap};
@@ -16,12 +16,14 @@ use crate::{
     control::{ControlClient, ControlEvent},
     netcheck::Findings,
     shared::Shared,
-    state::State,
+    state::{MAX_ACTIVE, State},
     trouble::Trouble,
 };
 
 /// A peer whose session is younger than this was active in the last minutes: after a restart it is greeted.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
+/// How often the list of active peers is written once it is full.
+const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub(crate) struct Supervisor {
     pub(crate) published: watch::Sender<NodeState>,
     /// Why control cannot be reached, as it was said last: each attempt fails, and most for the same reason.
     pub(crate) trouble: Trouble,
+    /// When the active peers were written last.
+    pub(crate) remembered: Instant,
 }
 
 impl Supervisor {
@@ -174,13 +178,19 @@ impl Supervisor {
 
     /// The same while the node runs, for the case that it is killed: only new ones are written down, so that the file
     /// changes seldom, and those of the last start are kept until they have had the time to come back.
-    fn remember_new_peers(&self) {
+    fn remember_new_peers(&mut self) {
         let known = self.state.active_peers();
         let mut peers = self.active_peers();
+        // Only so many are kept: with more, who is among them would change every second, and each change is an fsync.
+        if known.len() >= MAX_ACTIVE && clock::now().saturating_duration_since(self.remembered) < REMEMBER_EVERY {
+            return;
+        }
+        peers.truncate(MAX_ACTIVE);
         if peers.iter().all(|key| known.contains(key)) {
             return;
         }
         peers.extend(known.into_iter().filter(|key| !peers.contains(key)).collect::<Vec<_>>());
+        self.remembered = clock::now();
         if let Err(error) = self.state.set_active_peers(peers) {
             warn!(event = "state", %error, "active peers are not remembered");
         }

@@ -177,11 +177,11 @@ fn clamp(mut raw: [u8; 32]) -> [u8; 32] {
 pub mod optional {
     use super::*;
 
-    /// Writes the key's text form, or an empty string for `None`.
+    /// Writes the key's text form, or `null` for `None`: Go takes no empty key, but leaves a field alone for `null`.
     pub fn serialize<K: fmt::Display, S: Serializer>(key: &Option<K>, s: S) -> Result<S::Ok, S::Error> {
         match key {
             Some(key) => s.collect_str(key),
-            None => s.serialize_str(""),
+            None => s.serialize_none(),
         }
     }
 
