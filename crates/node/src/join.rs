@@ -1,7 +1,10 @@
 //! Joining: from a configuration to a node with its first netmap in force.
 
 use std::{
-    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::Duration,
 };
 
@@ -178,6 +181,7 @@ pub(crate) fn new_shared(
         transmits: Mutex::default(),
         searched: Mutex::new(clock::now()),
         stun_servers: Mutex::default(),
+        initiations: AtomicU32::new(0),
         clock_told: AtomicBool::new(false),
         key,
     });

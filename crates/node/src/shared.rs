@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) transmits: Mutex<Vec<Transmits>>,
     pub(crate) searched: Mutex<Instant>,
+    /// Initiations that came by UDP in this second.
+    pub(crate) initiations: AtomicU32,
     /// Whether somebody was told that our clock is off.
     pub(crate) clock_told: AtomicBool,
     /// STUN servers that were asked lately: whatever else looks like STUN is nobody's answer.

@@ -92,6 +92,7 @@ impl Supervisor {
                 () = shared.new_peer.notified() => self.remember_new_peers(),
                 _ = second.tick() => {
                     shared.limiter.handle_timeout();
+                    shared.initiations.store(0, Relaxed);
                     self.remember_new_peers();
                 }
             }
