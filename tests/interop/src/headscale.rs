@@ -241,6 +241,8 @@ dns:
   nameservers: {{ global: [], split: {{}} }}
   search_domains: []
   extra_records: []
+# Its command line gives up after 5 s otherwise, which a busy machine can take.
+cli: {{ timeout: 30s }}
 unix_socket: {dir}/headscale.sock
 unix_socket_permission: "0770"
 logtail: {{ enabled: false }}
