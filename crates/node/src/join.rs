@@ -243,7 +243,7 @@ async fn greet(shared: &Arc<Shared>, state: &State) {
     // it has just made, with the first SYN in it. So each session has to show that it lives, or is made anew.
     tokio::time::sleep(SETTLING).await;
     let pings: Vec<_> = awaited.iter().map(|peer| (peer, ping(shared, peer))).collect();
-    let answered = tokio::time::Instant::now() + ANSWER;
+    let answered = (clock::now() + ANSWER).into();
     for (peer, pong) in pings {
         let Some(pong) = pong else { continue };
         if !matches!(tokio::time::timeout_at(answered, pong).await, Ok(Ok(_))) {

@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ const FILE: &str = "node.json";
 const TEMPORARY: &str = "node.json.new";
 const LOCK: &str = "lock";
 const VERSION: u32 = 1;
+/// How often, and how long after one another, a locked folder is tried.
+const UNLOCK_LOOKS: u32 = 50;
+const UNLOCK_LOOK: Duration = Duration::from_millis(20);
 /// A state file has about 1 KiB; what is larger is something else.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Recently active peers remembered at most.
@@ -292,7 +296,7 @@ fn lock(dir: &Path) -> Result<File, StateError> {
         .mode(0o600)
         .open(&path);
     let mut file = opened.map_err(|e| write_error(dir, "open the lock", &path, e))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock_patiently(&file) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut pid = String::new();
@@ -312,6 +316,18 @@ fn lock(dir: &Path) -> Result<File, StateError> {
     let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
     noted.map_err(|e| write_error(dir, "write the lock", &path, e))?;
     Ok(file)
+}
+
+/// Gives whoever has the lock a second to let go of it: a node of this process that was just shut down may still be
+/// writing its last state.
+fn lock_patiently(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..UNLOCK_LOOKS {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(UNLOCK_LOOK),
+            outcome => return outcome,
+        }
+    }
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn read(dir: &Path) -> Result<Option<Contents>, StateError> {
