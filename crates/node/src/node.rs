@@ -82,7 +82,7 @@ pub enum PingError {
 impl Node {
     /// Joins the tailnet and returns when the first netmap is in force.
     ///
-    /// A login URL that a person must follow is logged, and shown to whoever [watches](join) the start.
+    /// A login URL that a person must follow is logged; [`start_watched`](Self::start_watched) also hands it to the caller.
     ///
     /// # Errors
     /// [`StartError`], whose text says what to do.
