@@ -12,7 +12,7 @@ use url::Url;
 pub enum Kind {
     /// `https` to some host.
     Web,
-    /// `http` to 127.0.0.1, [::1] or localhost: an app on this computer, on any port.
+    /// `http` to 127.0.0.1, `[::1]` or localhost: an app on this computer, on any port.
     Loopback,
     /// A scheme of an app's own (RFC 8252 7.1), for public clients only.
     PrivateUse,
