@@ -123,6 +123,7 @@ impl PeerTask {
             engine.handle_timeout(now);
         }
         for inbound in self.batches.drain(..) {
+            self.peer.took(&inbound);
             match inbound {
                 Inbound::WireGuard { from, bytes, stride } => {
                     for datagram in bytes.chunks(stride) {

@@ -13,7 +13,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -32,8 +32,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{clock, udp::PooledBytes};
 
-/// Batches that wait for a peer's task. When it is full the newest batch is dropped and counted, as a router would.
-const INBOX: usize = 64;
+/// Batches that wait for a peer's task: a burst of requests on some hundred connections comes as small batches, because
+/// the kernel joins only datagrams of one length. When it is full the newest batch is dropped and counted, as a router
+/// would.
+const INBOX: usize = 1024;
+/// Bytes that wait there: what bounds a burst of long batches.
+const INBOX_BYTES: usize = 4 << 20;
 /// Batches up to this length are copied out of the buffer they came in, which may be many times larger: what waits in
 /// an inbox then costs what it weighs. Bulk traffic comes in longer ones.
 const COPIED: usize = 8 << 10;
@@ -45,6 +49,8 @@ pub(crate) struct PeerHandle {
     key: NodePublic,
     engine: Mutex<Peer>,
     inbox: mpsc::Sender<Inbound>,
+    /// Bytes in the inbox.
+    waiting: AtomicUsize,
     kicked: Notify,
     failed: AtomicBool,
     connected: AtomicBool,
@@ -72,6 +78,16 @@ pub(crate) enum Inbound {
         /// What it says.
         message: disco::Message,
     },
+}
+
+impl Inbound {
+    /// Bytes that it keeps in memory beyond its own size.
+    fn len(&self) -> usize {
+        match self {
+            Self::WireGuard { bytes, .. } => bytes.len(),
+            Self::Disco { .. } => 0,
+        }
+    }
 }
 
 /// Bytes of one or more datagrams, in the buffer they came in.
@@ -114,6 +130,7 @@ impl PeerHandle {
             key,
             engine: Mutex::new(engine),
             inbox,
+            waiting: AtomicUsize::new(0),
             kicked: Notify::new(),
             failed: AtomicBool::new(false),
             connected: AtomicBool::new(false),
@@ -136,7 +153,18 @@ impl PeerHandle {
 
     /// Queues what arrived; false when the inbox was full and it was dropped.
     pub(crate) fn deliver(&self, inbound: Inbound) -> bool {
-        self.inbox.try_send(inbound).is_ok()
+        let bytes = inbound.len();
+        let fits = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= INBOX_BYTES;
+        let queued = fits && self.inbox.try_send(inbound).is_ok();
+        if !queued {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        queued
+    }
+
+    /// The peer's task took `inbound` out of the inbox.
+    pub(crate) fn took(&self, inbound: &Inbound) {
+        self.waiting.fetch_sub(inbound.len(), Ordering::Relaxed);
     }
 
     /// Notes that the peer exists for a better reason than an initiation in its name: a completed handshake, a sealed

@@ -17,9 +17,13 @@ fn key(number: u16) -> NodePublic {
 }
 
 fn handle(key: NodePublic, index: u32) -> Arc<PeerHandle> {
+    PeerHandle::new(key, engine(key, index)).0
+}
+
+fn engine(key: NodePublic, index: u32) -> Peer {
     let our = NodePrivate::from_random([1; 32]);
     let local = vec!["100.64.0.1".parse().unwrap()];
-    let engine = Peer::new(
+    Peer::new(
         PeerConfig {
             limiter: Arc::new(HandshakeLimiter::new(&our, 100)),
             our,
@@ -38,8 +42,30 @@ fn handle(key: NodePublic, index: u32) -> Arc<PeerHandle> {
             },
         },
         Instant::now(),
-    );
-    PeerHandle::new(key, engine).0
+    )
+}
+
+fn batch(bytes: usize) -> Inbound {
+    Inbound::WireGuard {
+        from: Hop::Derp(1),
+        bytes: Datagrams::Owned(vec![0; bytes]),
+        stride: 1280,
+    }
+}
+
+#[test]
+fn an_inbox_takes_a_burst_of_small_batches_and_is_bounded_in_bytes() {
+    let (peer, mut inbox) = PeerHandle::new(key(1), engine(key(1), 1));
+    assert!((0..INBOX).all(|_| peer.deliver(batch(100))));
+    assert!(!peer.deliver(batch(100)), "bounded in number");
+    while let Ok(inbound) = inbox.try_recv() {
+        peer.took(&inbound);
+    }
+    let long = INBOX_BYTES / 64;
+    assert!((0..64).all(|_| peer.deliver(batch(long))));
+    assert!(!peer.deliver(batch(1)), "bounded in bytes");
+    peer.took(&inbox.try_recv().unwrap());
+    assert!(peer.deliver(batch(long)), "what was taken makes room");
 }
 
 fn insert(peers: &Peers, key: NodePublic, proven: bool) -> (Arc<PeerHandle>, Option<Arc<PeerHandle>>) {
