@@ -5,17 +5,18 @@
 
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
-use time::{Date, Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime};
 use url::form_urlencoded;
 
 use crate::{
+    access::allowed_scopes,
     caller::{Caller, IdentityRules},
     client::{Client, ClientId, GrantType},
     error::{ErrorCode, OAuthError},
     metadata::SCOPES,
     params::Params,
     pkce::Challenge,
-    policy::{Ask, Denied},
+    publish::{self, Unpublished, Use},
     resource::Resource,
     secret::{Secret, SecretHash},
 };
@@ -35,6 +36,8 @@ pub struct Rules {
     pub issuer: String,
     /// Whether whoever the packet filter admits may ask for any resource: `registration = "network"`.
     pub open_network: bool,
+    /// Whether login itself needs a rule of the policy, also when no resource is asked for (`require_grant`).
+    pub require_grant: bool,
     /// Which identities are believed.
     pub identity: IdentityRules,
 }
@@ -111,17 +114,8 @@ pub enum PageError {
     #[error("the application asked to send you to an address that it did not register")]
     Redirect,
     /// The client belongs to somebody else.
-    #[error(
-        "this application was registered by {user} on {node}, on {date}, and is not published: only {user} can use it, until a publish_clients grant for that node publishes it"
-    )]
-    NotYours {
-        /// Whose client it is.
-        user: String,
-        /// Where it was registered.
-        node: String,
-        /// When it was registered.
-        date: Date,
-    },
+    #[error("this application was registered by {} on {}, on {}, and is not published, so only {} can use it", .0.user, .0.node, .0.at.date(), .0.user)]
+    NotYours(Box<Unpublished>),
     /// The tailnet's word about the user cannot be relied on now.
     #[error("{}", .0.description())]
     Identity(OAuthError),
@@ -164,8 +158,7 @@ pub fn client_id(params: &Params) -> Result<ClientId, PageError> {
         .map_err(PageError::Request)
 }
 
-/// Whether `caller` may use `client` at all: the owner's from any of his nodes; others' once `registrant`, the node
-/// that registered it, holds a grant that publishes its clients.
+/// Whether `caller` may use `client` at all: the owner's from any of his nodes, others' once they are published.
 ///
 /// # Errors
 /// [`PageError`] that names the owner, or says why the caller's identity cannot be relied on.
@@ -175,18 +168,9 @@ pub fn may_use(
     registrant: Option<&Caller>,
     rules: &Rules,
     now: OffsetDateTime,
-) -> Result<(), PageError> {
+) -> Result<Use, PageError> {
     caller.vouched(&rules.identity).map_err(PageError::Identity)?;
-    let published =
-        registrant.is_some_and(|node| node.node_id == client.registrant.node_id && node.policy.publishes_clients(now));
-    if client.owner == caller.owner() || published {
-        return Ok(());
-    }
-    Err(PageError::NotYours {
-        user: client.registrant.user.clone(),
-        node: client.registrant.node_name.clone(),
-        date: client.issued_at.date(),
-    })
+    publish::may_use(client, caller, registrant, now).map_err(|unpublished| PageError::NotYours(Box::new(unpublished)))
 }
 
 /// Decides what comes of a request of `caller`.
@@ -282,7 +266,7 @@ fn request(
         client: client.id.clone(),
         redirect_uri,
         state,
-        scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules.open_network, now)?,
+        scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules, now)?,
         resources,
         nonce,
         challenge,
@@ -377,49 +361,6 @@ fn requested_scopes(params: &Params, client: &Client, with_resource: bool) -> Re
         }
     }
     Ok(scopes)
-}
-
-/// The scopes that the policy of `subject` allows for every one of `resources`, asked anew whenever tokens are made.
-///
-/// # Errors
-/// `access_denied` that names the rule, or says that there is none.
-pub fn allowed_scopes(
-    scopes: &[String],
-    resources: &[Resource],
-    client: &ClientId,
-    subject: &Caller,
-    open_network: bool,
-    now: OffsetDateTime,
-) -> Result<Vec<String>, OAuthError> {
-    let names = subject.names();
-    let denied = |denied: Denied, what: &str| {
-        let user = subject.user_label();
-        let why = match denied {
-            Denied::NoRule => format!("no rule of the tailnet policy allows {user} to use {what}"),
-            Denied::Rule(number) => format!("rule {number} of the tailnet policy denies {user} {what}"),
-            Denied::Broken(error) => format!("the tailnet policy cannot be understood, so it grants nothing: {error}"),
-        };
-        OAuthError::new(ErrorCode::AccessDenied, why)
-    };
-    subject
-        .policy
-        .not_denied_outright(&names, now)
-        .map_err(|error| denied(error, "everything"))?;
-    let mut allowed = scopes.to_vec();
-    for resource in resources {
-        let ask = Ask {
-            names: &names,
-            client,
-            resource,
-            scopes: &allowed,
-            open_network,
-        };
-        allowed = subject
-            .policy
-            .scopes_for(&ask, now)
-            .map_err(|error| denied(error, &format!("the resource {}", resource.as_str())))?;
-    }
-    Ok(allowed)
 }
 
 fn refuse(redirect_uri: &str, state: Option<&str>, issuer: &str, error: OAuthError) -> Answer {

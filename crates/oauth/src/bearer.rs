@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    authorize::allowed_scopes,
+    access::allowed_scopes,
     caller::Caller,
     claims,
     client::{Client, ClientId},
@@ -122,10 +122,9 @@ fn machine_is_good(token: &AccessToken, client: &Client, live: &Caller, rules: &
     let Ok(resources) = others.map(Resource::parse).collect::<Result<Vec<_>, _>>() else {
         return false;
     };
-    let open = rules.authorize.open_network;
     live.owner() == client.owner
         && live.vouched(&rules.authorize.identity).is_ok()
-        && allowed_scopes(&[], &resources, &client.id, live, open, now).is_ok()
+        && allowed_scopes(&[], &resources, &client.id, live, &rules.authorize, now).is_ok()
 }
 
 /// The claims of userinfo, for a token whose audience is this server.

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::{
     caller::{Caller, Owner},
+    publish::Publication,
     redirect::RedirectUri,
     secret::SecretHash,
     text::DisplayText,
@@ -194,4 +195,7 @@ pub struct Client {
     /// When it is forgotten unless it obtains a code or token first; `None` once it has.
     #[serde(with = "time::serde::timestamp::option")]
     pub unused_until: Option<OffsetDateTime>,
+    /// That an administrator lets others than the owner use it.
+    #[serde(default)]
+    pub published: Option<Publication>,
 }

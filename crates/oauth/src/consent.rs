@@ -6,7 +6,8 @@ use rand_core::RngCore;
 use time::OffsetDateTime;
 
 use crate::{
-    authorize::{Answer, PageError, Rules, Ticket, allowed_scopes, may_use},
+    access::allowed_scopes,
+    authorize::{Answer, PageError, Rules, Ticket, may_use},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
@@ -101,14 +102,7 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
     if choice == Choice::Deny {
         return refused(OAuthError::new(ErrorCode::AccessDenied, "the user declined"));
     }
-    let scopes = match allowed_scopes(
-        &request.scopes,
-        &request.resources,
-        &client.id,
-        caller,
-        rules.open_network,
-        now,
-    ) {
+    let scopes = match allowed_scopes(&request.scopes, &request.resources, &client.id, caller, rules, now) {
         Ok(scopes) => scopes,
         Err(error) => return refused(error),
     };

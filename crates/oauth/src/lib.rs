@@ -9,6 +9,7 @@
 //! Three parties, three types. [`caller::Caller`] is the node on this connection; the Subject is the user or node a
 //! grant was given to; [`client::Client`] is the OAuth client. None of them defaults to another.
 
+pub mod access;
 pub mod audit;
 pub mod authorize;
 pub mod bearer;
@@ -24,8 +25,10 @@ pub mod metadata;
 pub mod params;
 pub mod pkce;
 pub mod policy;
+pub mod publish;
 pub mod redirect;
 pub mod register;
+pub mod remedy;
 pub mod resource;
 pub mod secret;
 pub mod subject;

@@ -35,7 +35,8 @@ pub fn admit<'a>(
         })
 }
 
-/// `client` with the metadata of `request` in place of its own. Who it is, how it authenticates and whose it is stay.
+/// `client` with the metadata of `request` in place of its own. Who it is, how it authenticates and whose it is stay;
+/// what an administrator published stays published only if nothing changed.
 ///
 /// # Errors
 /// `invalid_client_metadata` when the request names another client, or another way to authenticate: that needs a
@@ -50,20 +51,23 @@ pub fn replace(client: &Client, request: Request) -> Result<Client, OAuthError> 
             "token_endpoint_auth_method cannot be changed; register another client",
         ));
     }
-    Ok(Client {
+    let changed = Client {
         redirect_uris: request.redirect_uris,
         grant_types: request.grant_types,
         application_type: request.application_type,
         scope: request.scope,
         descriptions: request.descriptions,
         ..client.clone()
-    })
+    };
+    let published = client.published.clone().filter(|_| changed == *client);
+    Ok(Client { published, ..changed })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
+        publish::Publication,
         secret::SecretHash,
         tests_support::{alice, bob, public_client},
     };
@@ -96,7 +100,17 @@ mod tests {
             r#"{"client_id":"c1","redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none"}"#;
         let changed = replace(&client(), Request::parse(body.as_bytes()).unwrap()).unwrap();
         assert_eq!(changed.redirect_uris[0].as_str(), "https://new.example/cb");
-        assert_eq!((changed.id, changed.owner), (client().id, client().owner));
+        assert_eq!((&changed.id, &changed.owner), (&client().id, &client().owner));
+        let published = Client {
+            published: Some(Publication {
+                by: "root".into(),
+                at: time::OffsetDateTime::UNIX_EPOCH,
+            }),
+            ..changed.clone()
+        };
+        let put = |body: &str| replace(&published, Request::parse(body.as_bytes()).unwrap()).unwrap();
+        assert_eq!(put(body), published, "what was published is still the same");
+        assert_eq!(put(&body.replace("new", "evil")).published, None);
         for bad in [
             body.replace("c1", "c2"),
             body.replace("\"none\"", "\"client_secret_post\""),

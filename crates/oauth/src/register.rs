@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 
 use rand_core::RngCore;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 pub use self::request::Request;
@@ -17,7 +17,8 @@ use crate::{
     client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, Registrant},
     error::{ErrorCode, OAuthError},
     metadata::path,
-    policy::{CAPABILITY, Denied},
+    policy::{CAPABILITY, Denied, Ground, OPEN_NETWORK},
+    remedy::Remedy,
     secret::Secret,
 };
 
@@ -80,15 +81,6 @@ pub struct Refused {
     pub remedies: Vec<Remedy>,
 }
 
-/// One way to allow what was refused.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Remedy {
-    /// Where it is written.
-    pub place: &'static str,
-    /// What is written there.
-    pub add: Value,
-}
-
 impl From<OAuthError> for Refused {
     fn from(error: OAuthError) -> Self {
         Self {
@@ -102,7 +94,7 @@ impl From<OAuthError> for Refused {
 ///
 /// # Errors
 /// [`Refused`] with both remedies when only the grant is missing.
-pub fn admit(caller: &Caller, rules: &Rules, now: OffsetDateTime) -> Result<(), Refused> {
+pub fn admit(caller: &Caller, rules: &Rules, now: OffsetDateTime) -> Result<Ground, Refused> {
     if rules.mode == Mode::Off {
         return Err(denied("registration is switched off on this server (registration = 'off')").into());
     }
@@ -111,10 +103,10 @@ pub fn admit(caller: &Caller, rules: &Rules, now: OffsetDateTime) -> Result<(), 
     let names = caller.names();
     let verdict = match rules.mode {
         Mode::Capability => caller.policy.may_register(&names, now),
-        Mode::Network | Mode::Off => caller.policy.not_denied_outright(&names, now),
+        Mode::Network | Mode::Off => caller.policy.not_denied_outright(&names, now).map(|()| OPEN_NETWORK),
     };
     match verdict {
-        Ok(()) => Ok(()),
+        Ok(ground) => Ok(ground),
         Err(Denied::NoRule) => Err(Refused {
             error: denied(format!(
                 "{user} on {} holds no grant that allows registration: the tailnet policy has no rule of {CAPABILITY} \
@@ -163,6 +155,7 @@ pub fn register(
         registrant: Registrant::of(caller),
         issued_at: now,
         unused_until: Some(now + UNUSED_LIFETIME),
+        published: None,
     };
     Outcome::Registered(Box::new(Registered {
         client,
@@ -187,20 +180,18 @@ fn over_quota(owner: &Owner, limit: u64) -> OAuthError {
 }
 
 fn remedies(caller: &Caller, rules: &Rules) -> Vec<Remedy> {
-    let grant = json!({
-        "src": caller.policy_sources(),
-        "dst": rules.own_tags,
-        "app": { CAPABILITY: [{ "allow_dcr": true }] },
-    });
+    let rule = json!({ "allow_dcr": true });
     vec![
-        Remedy {
-            place: "the tailnet policy, in \"grants\": lets this caller register",
-            add: grant,
-        },
-        Remedy {
-            place: "countersign.toml on this server: lets everybody register whom the packet filter admits",
-            add: Value::from("registration = \"network\""),
-        },
+        Remedy::grant(
+            "lets this caller register",
+            &caller.policy_sources(),
+            &rules.own_tags,
+            &rule,
+        ),
+        Remedy::setting(
+            "lets everybody register whom the packet filter admits",
+            "registration = \"network\"",
+        ),
     ]
 }
 

@@ -94,6 +94,7 @@ pub(crate) fn public_client() -> Client {
         issued_at: OffsetDateTime::UNIX_EPOCH,
         registration_token: None,
         unused_until: None,
+        published: None,
     }
 }
 
@@ -125,6 +126,7 @@ pub(crate) fn token_rules() -> token::Rules {
         authorize: authorize::Rules {
             issuer: "https://idp.example.ts.net".into(),
             open_network: false,
+            require_grant: false,
             identity: registration_rules().identity,
         },
         issuer_host: "idp.example.ts.net".into(),

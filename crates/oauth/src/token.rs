@@ -16,7 +16,8 @@ use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use crate::{
-    authorize::{self, allowed_scopes},
+    access::allowed_scopes,
+    authorize,
     caller::Caller,
     claims,
     client::Client,
@@ -119,7 +120,7 @@ pub fn still_allowed(
         &authorization.resources,
         &authorization.client,
         live,
-        rules.open_network,
+        rules,
         now,
     )
     .map_err(|error| gone(error.description()))

@@ -87,6 +87,7 @@ impl App {
                 authorize: authorize::Rules {
                     issuer: config.issuer.to_string(),
                     open_network: config.registration == Mode::Network,
+                    require_grant: false,
                     identity,
                 },
                 issuer_host: config.issuer.host().to_owned(),

@@ -143,7 +143,7 @@ fn a_client_is_its_owners_until_its_node_publishes_it() {
     let client = public_client();
     let error = paged(GOOD, Some(&client), &bob());
     assert!(
-        matches!(&error, PageError::NotYours { user, .. } if user == "alice"),
+        matches!(&error, PageError::NotYours(whose) if whose.user == "alice"),
         "{error}"
     );
     let publisher = alice_with(&[r#"{"countersign":{"publish_clients":true}}"#]);

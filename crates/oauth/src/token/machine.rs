@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Asking, Outcome, Tokens, Writes, access_claims};
 use crate::{
-    authorize::allowed_scopes,
+    access::allowed_scopes,
     client::GrantType,
     error::{ErrorCode, OAuthError},
     metadata::SCOPES,
@@ -70,8 +70,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         })
         .map(str::to_owned)
         .collect();
-    let open = rules.authorize.open_network;
-    let scopes = allowed_scopes(&scopes, &resources, &client.id, owner, open, now)
+    let scopes = allowed_scopes(&scopes, &resources, &client.id, owner, &rules.authorize, now)
         .map_err(|error| OAuthError::new(ErrorCode::InvalidTarget, error.description()))?;
     // Only for its form: the `sub` of a machine is its client.
     let subject = Subject::of(owner);

@@ -1,0 +1,111 @@
+//! Who may authorize with a client: its owner from any of his nodes, and others once it is published.
+//!
+//! A client is published by an administrator, which is stored with it, or by the tailnet policy, while the node that
+//! registered it holds a rule with `publish_clients`. What the administrator looked at is what is published: a client
+//! whose metadata is replaced afterwards is its owner's alone again.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    caller::Caller,
+    client::{Client, ClientId},
+    policy::Ground,
+    remedy::Remedy,
+};
+
+/// That an administrator lets others than the owner use a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// Who published it, in words.
+    pub by: String,
+    /// When.
+    #[serde(with = "time::serde::timestamp")]
+    pub at: OffsetDateTime,
+}
+
+/// Why a caller may use a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// It is his own.
+    Owner,
+    /// An administrator published it.
+    Published(Publication),
+    /// A rule that the registering node holds publishes it.
+    Granted(Ground),
+}
+
+/// A client that is somebody else's, and how that could change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublished {
+    /// The client.
+    pub client: ClientId,
+    /// Who registered it: a login name, or tags.
+    pub user: String,
+    /// MagicDNS name of the node it was registered from.
+    pub node: String,
+    /// When it was registered.
+    pub at: OffsetDateTime,
+    /// How a grant names that node; none when the tailnet no longer has it, so that no grant can publish it.
+    sources: Vec<String>,
+}
+
+/// By what `client` is published, if it is. `registrant` is what the netmap has about the node that registered it.
+pub fn published(client: &Client, registrant: Option<&Caller>, now: OffsetDateTime) -> Option<Use> {
+    if let Some(publication) = &client.published {
+        return Some(Use::Published(publication.clone()));
+    }
+    let node = registrant.filter(|node| is_registrant(client, node))?;
+    let ground = node.policy.publishes_clients(&node.names(), now).ok()?;
+    Some(Use::Granted(ground))
+}
+
+/// Whether `caller` may use `client`, and why.
+///
+/// # Errors
+/// [`Unpublished`] when it is somebody else's.
+pub fn may_use(
+    client: &Client,
+    caller: &Caller,
+    registrant: Option<&Caller>,
+    now: OffsetDateTime,
+) -> Result<Use, Unpublished> {
+    if client.owner == caller.owner() {
+        return Ok(Use::Owner);
+    }
+    published(client, registrant, now).ok_or_else(|| Unpublished {
+        client: client.id.clone(),
+        user: client.registrant.user.clone(),
+        node: client.registrant.node_name.clone(),
+        at: client.issued_at,
+        sources: registrant
+            .filter(|node| is_registrant(client, node))
+            .map(Caller::policy_sources)
+            .unwrap_or_default(),
+    })
+}
+
+/// Whether `node` still is the node that registered `client`, of the same owner.
+fn is_registrant(client: &Client, node: &Caller) -> bool {
+    node.node_id == client.registrant.node_id && node.owner() == client.owner
+}
+
+impl Unpublished {
+    /// What would publish it; `servers` are the tags of this server.
+    pub fn remedies(&self, servers: &[String]) -> Vec<Remedy> {
+        let mut remedies = vec![Remedy::command(
+            "publishes this client",
+            format!("countersign client publish {}", self.client),
+        )];
+        if !self.sources.is_empty() {
+            let rule = json!({ "countersign": { "publish_clients": true } });
+            let effect = "publishes every client that these nodes register";
+            remedies.push(Remedy::grant(effect, &self.sources, servers, &rule));
+        }
+        remedies
+    }
+}
+
+#[cfg(test)]
+mod tests;
