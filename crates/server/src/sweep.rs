@@ -7,8 +7,12 @@ use countersign_oauth::{
     authorize::Ticket,
     client::Client,
     grant::{Code, Grant},
+    remembered::Remembered,
+    session::Session,
 };
-use countersign_store::{ByOwner, CommitError, Due, DueKind, Store, StoreError, UnusedUntil, clients_of};
+use countersign_store::{
+    ByOwner, CommitError, Due, DueKind, Held, Record as _, Store, StoreError, UnusedUntil, clients_of,
+};
 use time::OffsetDateTime;
 
 use crate::{clock::Clock, endpoints::consent::open_pages};
@@ -58,19 +62,27 @@ pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), Stor
         }
         for entry in &due {
             let mut reads = store.reads();
-            let page = match entry.what {
-                DueKind::Ticket => reads.get::<Ticket>(&entry.id).await?,
-                DueKind::Code | DueKind::Grant => None,
-            };
+            let (mut page, mut held) = (None, None);
+            match entry.what {
+                DueKind::Ticket => page = reads.get::<Ticket>(&entry.id).await?,
+                DueKind::Code => held = reads.get::<Code>(&entry.id).await?.as_ref().map(Held::code),
+                DueKind::Grant => held = reads.get::<Grant>(&entry.id).await?.as_ref().map(Held::grant),
+                DueKind::Session | DueKind::Remembered => {}
+            }
             let mut txn = reads.into_txn();
-            txn.delete::<Due>(countersign_store::Record::id(entry));
+            txn.delete::<Due>(entry.id());
             match entry.what {
                 DueKind::Ticket => txn.delete::<Ticket>(&entry.id),
                 DueKind::Code => txn.delete::<Code>(&entry.id),
                 DueKind::Grant => txn.delete::<Grant>(&entry.id),
+                DueKind::Session => txn.delete::<Session>(&entry.id),
+                DueKind::Remembered => txn.delete::<Remembered>(&entry.id),
             }
             if let Some(page) = page {
                 txn.count(&open_pages(&page.node_id), -1, None);
+            }
+            if let Some(held) = held {
+                txn.delete::<Held>(held.id());
             }
             match store.commit(txn).await {
                 Ok(_) => {}
@@ -88,7 +100,7 @@ async fn expire(store: &Store, entry: &UnusedUntil, now: OffsetDateTime) -> Resu
     // A client that was used meanwhile has no such time any more; its entry is a leftover.
     let client = client.filter(|client| client.unused_until.is_some_and(|until| until <= now));
     let mut txn = reads.into_txn();
-    txn.delete::<UnusedUntil>(countersign_store::Record::id(entry));
+    txn.delete::<UnusedUntil>(entry.id());
     if let Some(client) = &client {
         txn.delete::<Client>(client.id.as_str());
         txn.delete::<ByOwner>(countersign_store::Record::id(&ByOwner {

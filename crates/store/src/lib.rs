@@ -10,6 +10,7 @@
 
 mod backend;
 mod error;
+mod held;
 mod key;
 mod manifest;
 mod record;
@@ -20,6 +21,7 @@ mod writer;
 
 pub use self::{
     error::{CommitError, OpenError, StoreError},
+    held::{Held, HeldKind, held_by, held_id},
     key::Key,
     record::Record,
     records::{ByOwner, Due, DueKind, UnusedUntil, clients_of},

@@ -125,6 +125,10 @@ pub enum DueKind {
     Code,
     /// A [`Grant`].
     Grant,
+    /// A session.
+    Session,
+    /// A remembered consent.
+    Remembered,
 }
 
 impl Record for Due {

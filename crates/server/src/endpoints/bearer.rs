@@ -10,7 +10,7 @@ use countersign_oauth::{
     params::Params,
     token::refresh::RefreshToken,
 };
-use countersign_store::{CommitError, StoreError};
+use countersign_store::{CommitError, Held, Record as _, StoreError};
 use http::{HeaderMap, Method, Request, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -211,6 +211,7 @@ async fn end(
             return Ok(());
         };
         let mut txn = reads.into_txn();
+        txn.delete::<Held>(Held::grant(&grant).id());
         txn.put(&Grant { revoked: true, ..grant })?;
         let audit = AuditRecord::by(caller, "grant_revoked", &exchange.request_id, exchange.now);
         txn.audit(&audit.about(&client.id))?;

@@ -10,7 +10,7 @@ use countersign_oauth::{
     params::Params,
     secret::SecretHash,
 };
-use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn, UnusedUntil};
+use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request, header::COOKIE};
 use hyper::body::Incoming;
 
@@ -153,6 +153,7 @@ fn transaction(
         return Ok(txn);
     };
     txn.put(code)?;
+    txn.put(&Held::code(code))?;
     txn.put(&Due {
         at: code.expires_at + SPENT_CODE_MEMORY,
         what: DueKind::Code,

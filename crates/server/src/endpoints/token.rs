@@ -10,7 +10,7 @@ use countersign_oauth::{
     params::Params,
     token::{self, ACCESS_LIFETIME, Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
 };
-use countersign_store::{CommitError, Due, DueKind, Reads, StoreError, Txn};
+use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Request, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use rand_core::RngCore;
@@ -201,10 +201,15 @@ fn transaction(
     let is_new = writes.code.as_ref().is_some_and(|code| code.grant.is_some());
     if let Some(code) = &writes.code {
         txn.put(&**code)?;
+        txn.delete::<Held>(Held::code(code).id());
     }
     if let Some(grant) = &writes.grant {
         txn.put(&**grant)?;
+        if grant.revoked {
+            txn.delete::<Held>(Held::grant(grant).id());
+        }
         if is_new {
+            txn.put(&Held::grant(grant))?;
             txn.put(&Due {
                 at: grant.expires_at,
                 what: DueKind::Grant,

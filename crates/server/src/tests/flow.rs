@@ -500,6 +500,13 @@ async fn what_has_ended_is_swept() {
     page(&mut alice, &id, &[]).await;
     let code = code(&mut alice, &id, &[]).await;
     redeem(&mut alice, &id, &code).await;
+    let held = countersign_store::held_by(&countersign_oauth::caller::Owner::User(1), Some("nalice"));
+    let held = rig
+        .store
+        .scan::<countersign_store::Held>(&held, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(held.records.len(), 1, "the grant, and not the code that became it");
     let open = || async { rig.store.reads().counter("tickets/nalice").await.unwrap() };
     assert_eq!(open().await, 1);
     rig.seconds.fetch_add(31 * 24 * 3600, Relaxed);
@@ -516,6 +523,14 @@ async fn what_has_ended_is_swept() {
     assert!(
         rig.store
             .scan::<countersign_oauth::grant::Grant>(b"", None, 10)
+            .await
+            .unwrap()
+            .records
+            .is_empty()
+    );
+    assert!(
+        rig.store
+            .scan::<countersign_store::Held>(b"", None, 10)
             .await
             .unwrap()
             .records

@@ -1,0 +1,108 @@
+use time::macros::datetime;
+
+use super::*;
+use crate::{
+    params::Params,
+    pkce::Challenge,
+    tests_support::{alice, bob},
+};
+
+const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
+
+fn request() -> Request {
+    let params =
+        Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
+    Request {
+        client: ClientId::from_request("c1"),
+        redirect_uri: "https://app.example/cb".into(),
+        state: Some("s".into()),
+        scopes: vec!["openid".into(), "mcp".into()],
+        resources: vec![Resource::parse("https://mcp.example/a").unwrap()],
+        nonce: None,
+        challenge: Challenge::read(&params).unwrap(),
+    }
+}
+
+#[test]
+fn a_consent_covers_the_same_question_and_no_other() {
+    let remembered = Remembered::to(&request(), &alice(), NOW);
+    let covers = |request: &Request| remembered.covers(request, &alice(), NOW);
+    assert!(covers(&request()));
+    assert!(covers(&Request {
+        state: None,
+        nonce: Some("n".into()),
+        ..request()
+    }));
+    assert!(covers(&Request {
+        scopes: vec!["mcp".into(), "openid".into()],
+        ..request()
+    }));
+    let resource = |text| Resource::parse(text).unwrap();
+    for other in [
+        Request {
+            client: ClientId::from_request("c2"),
+            ..request()
+        },
+        Request {
+            redirect_uri: "https://app.example/cb2".into(),
+            ..request()
+        },
+        Request {
+            scopes: vec!["openid".into()],
+            ..request()
+        },
+        Request {
+            scopes: vec!["openid".into(), "mcp".into(), "admin".into()],
+            ..request()
+        },
+        Request {
+            scopes: vec!["openidmcp".into()],
+            ..request()
+        },
+        Request {
+            resources: vec![],
+            ..request()
+        },
+        Request {
+            resources: vec![resource("https://mcp.example/b")],
+            ..request()
+        },
+        Request {
+            resources: vec![resource("https://mcp.example/a"), resource("https://mcp.example/b")],
+            ..request()
+        },
+    ] {
+        assert!(!covers(&other), "{other:?}");
+    }
+}
+
+#[test]
+fn a_consent_is_its_users_on_its_node_until_it_is_forgotten() {
+    let remembered = Remembered::to(&request(), &alice(), NOW);
+    assert!(!remembered.covers(&request(), &alice(), NOW + REMEMBERED_LIFETIME));
+    let second_laptop = Caller {
+        node_id: "nAlice2".into(),
+        ..alice()
+    };
+    let handed_over = Caller {
+        node_id: "nAlice".into(),
+        ..bob()
+    };
+    for other in [bob(), second_laptop, handed_over] {
+        assert!(!remembered.covers(&request(), &other, NOW));
+    }
+}
+
+#[test]
+fn only_published_clients_behind_a_web_server_are_remembered() {
+    assert!(may_be(true, "https://app.example/cb"));
+    assert!(!may_be(false, "https://app.example/cb"), "an unpublished registration");
+    for local in [
+        "http://localhost:5000/cb",
+        "http://127.0.0.1/cb",
+        "cursor://x/cb",
+        "nonsense",
+    ] {
+        assert!(!may_be(true, local), "{local}");
+    }
+}
