@@ -29,7 +29,7 @@ const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", `--proxy-server=${setting.proxy}`,
+    "--disable-component-update", "--disable-sync", `--proxy-server=${setting.proxy}`, ...(setting.flags ?? []),
   ],
 });
 const context = await browser.newContext({ viewport: { width: 900, height: 760 } });
@@ -82,6 +82,24 @@ const scenarios = {
     // A page wider than its window cannot be read on a phone.
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     return { ...seen(), overflow };
+  },
+
+  // A newcomer does what `countersign demo` says.
+  async demo() {
+    await page.goto(setting.start);
+    await shoot(page, "demo-welcome");
+    await page.getByRole("link", { name: "Use echo as me" }).click();
+    const title = await page.title();
+    const question = await page.innerText("main");
+    if (await page.getByRole("button").count() === 0) {
+      await shoot(page, "demo-refused");
+      return { title, question };
+    }
+    await shoot(page, "demo-consent");
+    await page.getByRole("button", { name: "Continue as alice" }).click();
+    await page.waitForURL(`${setting.start}callback?**`);
+    await shoot(page, "demo-done");
+    return { title, question, received: await page.innerText("main") };
   },
 
   async iframe() {

@@ -1,15 +1,21 @@
 //! `countersign demo`: what Countersign does, shown on a tailnet that lives in this process.
 //!
-//! A control server, a relay and a STUN server come up on loopback; the server, alice and bob join them as three nodes,
-//! with the code they would use in production. Alice, whom the policy lets register clients, finds the server and
-//! registers one; bob, whom it does not, is refused. Every step is timed. Then the tailnet stays up, and curl can speak
-//! as either of them through a SOCKS proxy.
+//! A control server, a relay and a STUN server come up on loopback; the server, a protected echo, alice and bob join
+//! them as four nodes, with the code they would use in production. Alice, whom the policy lets register clients,
+//! registers one and lets it use echo for her; bob is refused a client, and finds that what he steals of hers is worth
+//! nothing. Every step is timed. Then the tailnet stays up, and a browser or curl can speak as either of them through a
+//! SOCKS proxy.
 
+mod app;
+mod browser;
 mod client;
+mod echo;
 mod people;
 mod server;
 mod story;
+mod token;
 mod transcript;
+mod web;
 
 use std::{error::Error, io, time::Duration};
 
@@ -76,7 +82,7 @@ async fn demo(args: &DemoArgs) -> Exit {
         match story.invite(&mut transcript).await {
             Ok(_invitation) => told.await,
             Err(error) => {
-                complain(format_args!("a proxy cannot listen on loopback: {error}"));
+                complain(format_args!("the demo cannot stay up: {error}"));
                 exit = Exit::Failed;
             }
         }

@@ -34,6 +34,19 @@ fn once_tells_the_story_and_leaves_nothing_behind() {
         "registers a client (RFC 7591)",
         "201",
         "403, access_denied",
+        "WWW-Authenticate: Bearer",
+        "http://echo.tailnet.test/.well-known/oauth-protected-resource",
+        "Answer goes to",
+        "an app on this computer",
+        "clicks \"Continue as alice@example.com\"",
+        "bob redeems it from his node           400, invalid_grant",
+        "aud    http://echo.tailnet.test",
+        r#"cnf    {"tailnet_node":"#,
+        "200, \"alice@example.com\"",
+        "bob calls echo with alice's token      401, invalid_token",
+        "bob tries her refresh token            400, invalid_grant",
+        "the app refreshes from alice's node    200",
+        "loses echo: her refresh is refused",
         "connection reset",
         "all as expected",
     ] {
@@ -46,7 +59,11 @@ fn once_tells_the_story_and_leaves_nothing_behind() {
             .all(|line| line.ends_with(" ms") && line.chars().count() == 80),
         "columns:\n{text}"
     );
-    assert_eq!(steps.count(), 14);
+    assert_eq!(steps.count(), 28);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "no line is too long for a terminal:\n{text}"
+    );
     assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
 }
 
@@ -67,6 +84,10 @@ fn it_stays_up_for_curl_until_it_is_told_to_end() {
     let temporary = tempfile::tempdir().unwrap();
     let mut child = demo(temporary.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let application = lines
+        .find_map(|line| line.ok()?.trim().strip_prefix("http://127.0.0.1:").map(str::to_owned))
+        .unwrap();
+    the_application_sends_a_browser_to_the_server(application.trim_end_matches('/').parse().unwrap());
     let curl = lines
         .find_map(|line| line.ok().filter(|line| line.starts_with("curl ")))
         .unwrap();
@@ -101,4 +122,22 @@ fn it_stays_up_for_curl_until_it_is_told_to_end() {
         0,
         "the folder goes with the process"
     );
+}
+
+fn the_application_sends_a_browser_to_the_server(port: u16) {
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("/").contains("href=\"/start\""));
+    let start = ask("/start");
+    let back = format!("redirect_uri=http%3A%2F%2F127.0.0.1%3A{port}%2Fcallback");
+    for part in ["303 See Other", "location: https://idp.tailnet.test/authorize?", &back] {
+        assert!(start.contains(part), "{part} is missing: {start}");
+    }
+    assert!(ask("/callback?code=x&state=forged").contains("400 Bad Request"));
 }

@@ -1,6 +1,6 @@
 //! An MCP server that knows who calls, without OAuth: the tailnet identity of the connection is the login.
 //!
-//! `tailnet-node` gives each connection its [`Caller`], hyper carries it into every request, rmcp hands the request to
+//! `tailnet-node` gives each connection its [`Caller`](tailnet_node::Caller), hyper carries it into every request, rmcp hands the request to
 //! the tool. The tool reads the identity anew each time, so a policy change counts at once. Try it with any MCP client
 //! on the tailnet: `http://example/mcp`.
 
@@ -9,7 +9,7 @@ mod echo;
 use std::sync::Arc;
 
 use clap::Parser;
-use countersign_example_join::{Error, JoinArgs, until_stopped};
+use countersign_example_join::{Error, JoinArgs};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -19,8 +19,7 @@ use hyper_util::{
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
-use tailnet_node::{Caller, Listener, Node, Stream};
-use tokio::task::JoinSet;
+use tailnet_node::{Conn, Node};
 use tower::Service;
 
 use self::echo::Echo;
@@ -37,12 +36,11 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let args = Args::parse();
-    args.join.start_logging()?;
-    let node = args.join.join().await?;
-    let mcp = mcp(&node, args.join.port());
-    let listener = node.listen(args.join.port())?;
-    tracing::info!(addresses = ?listener.local_addrs(), "ready");
-    until_stopped(node, accept(listener, mcp)).await
+    let prepare = |node: &Node| {
+        let mcp = mcp(node, args.join.port());
+        move |connection| serve(connection, mcp.clone())
+    };
+    args.join.serve(prepare).await
 }
 
 /// The MCP endpoint. The caller's identity is ambient, as a cookie would be, so nothing that a web page could send is
@@ -68,17 +66,8 @@ fn own_names(node: &Node, port: u16) -> Vec<String> {
     names.flat_map(|name| [format!("{name}:{port}"), name]).collect()
 }
 
-/// One task per connection, all of which end with this one.
-async fn accept(mut listener: Listener, mcp: Mcp) {
-    let mut connections = JoinSet::new();
-    while let Ok(connection) = listener.accept().await {
-        let (stream, caller) = connection.into_parts();
-        connections.spawn(serve(stream, caller, mcp.clone()));
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn serve(stream: Stream, caller: Caller, mcp: Mcp) {
+async fn serve(connection: Conn, mcp: Mcp) {
+    let (stream, caller) = connection.into_parts();
     let with_caller = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller.clone());
         mcp.clone().call(request)

@@ -1,11 +1,15 @@
-//! How the examples join a tailnet: the flags and variables of `countersign serve`, as far as they concern the node.
+//! How the examples join a tailnet and serve on it: the flags and variables of `countersign serve`, as far as they
+//! concern the node, and a task for each connection.
 
 use std::{future::Future, io::IsTerminal, path::PathBuf, time::Duration};
 
 use clap::Args;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tailnet_node::{AuthKey, Node, NodeConfig, NodeState};
-use tokio::signal::unix::{SignalKind, signal};
+use tailnet_node::{AuthKey, Conn, Listener, Node, NodeConfig, NodeState};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 use url::Url;
 
 /// How long open connections may take to finish after a signal.
@@ -60,8 +64,25 @@ impl JoinArgs {
         self.port
     }
 
+    /// Joins the tailnet and serves each connection with what `prepare` makes of the node, until a signal comes.
+    ///
+    /// # Errors
+    /// Whatever keeps the node from joining or listening; its text says what to do.
+    pub async fn serve<H, F>(&self, prepare: impl FnOnce(&Node) -> H) -> Result<(), Error>
+    where
+        H: Fn(Conn) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.start_logging()?;
+        let node = self.join().await?;
+        let handler = prepare(&node);
+        let listener = node.listen(self.port)?;
+        tracing::info!(addresses = ?listener.local_addrs(), "ready");
+        until_stopped(node, accept(listener, handler)).await
+    }
+
     /// Starts logging to standard error.
-    pub fn start_logging(&self) -> Result<(), Error> {
+    fn start_logging(&self) -> Result<(), Error> {
         let filter = tracing_subscriber::EnvFilter::builder().parse(&self.log)?;
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
@@ -73,7 +94,7 @@ impl JoinArgs {
     }
 
     /// Joins the tailnet and waits until the node is on it.
-    pub async fn join(&self) -> Result<Node, Error> {
+    async fn join(&self) -> Result<Node, Error> {
         let mut config = NodeConfig::new(&self.state_dir, self.control_url.clone(), &self.hostname);
         config.auth_key = match &self.auth_key_file {
             Some(path) => Some(AuthKey::new(std::fs::read_to_string(path)?)),
@@ -95,8 +116,17 @@ impl JoinArgs {
     }
 }
 
+/// One task per connection, all of which end with this one.
+async fn accept<F: Future<Output = ()> + Send + 'static>(mut listener: Listener, handler: impl Fn(Conn) -> F) {
+    let mut connections = JoinSet::new();
+    while let Ok(connection) = listener.accept().await {
+        connections.spawn(handler(connection));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
 /// Runs `serve` until it ends or SIGTERM or SIGINT comes, then takes the node off the tailnet.
-pub async fn until_stopped(node: Node, serve: impl Future<Output = ()>) -> Result<(), Error> {
+async fn until_stopped(node: Node, serve: impl Future<Output = ()>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         () = serve => {}

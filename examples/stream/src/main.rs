@@ -9,13 +9,12 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use clap::Parser;
-use countersign_example_join::{Error, JoinArgs, until_stopped};
+use countersign_example_join::{Error, JoinArgs};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tailnet_node::{Listener, Stream};
-use tokio::task::JoinSet;
+use tailnet_node::Conn;
 
 use self::zeros::Zeros;
 
@@ -30,25 +29,11 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let args = Args::parse();
-    args.join.start_logging()?;
-    let node = args.join.join().await?;
-    let listener = node.listen(args.join.port())?;
-    tracing::info!(addresses = ?listener.local_addrs(), "ready");
-    until_stopped(node, accept(listener)).await
+    Args::parse().join.serve(|_| serve).await
 }
 
-/// One task per connection, all of which end with this one.
-async fn accept(mut listener: Listener) {
-    let mut connections = JoinSet::new();
-    while let Ok(connection) = listener.accept().await {
-        let (stream, _caller) = connection.into_parts();
-        connections.spawn(serve(stream));
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn serve(stream: Stream) {
+async fn serve(connection: Conn) {
+    let (stream, _caller) = connection.into_parts();
     let answered = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await;

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod chromium;
+mod demo;
 mod evil;
 
 use std::{path::PathBuf, sync::Arc};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tailnet_node::Node;
 use tailnet_testkit::Socks5;
 
+pub use self::demo::Demo;
 use self::{chromium::Chromium, evil::EvilPage};
 
 /// Everything a test needs.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use self::{
     browser::{Answer, Client},
-    process::{Example, Notifications, PATIENCE, Served, countersign},
+    process::{Example, Notifications, PATIENCE, Served, binary, countersign},
     stage::{IDP, Stage, policy},
 };
 

@@ -17,7 +17,10 @@ use tokio::{
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A binary of the workspace, from the folder that this test was built into; built if it is not there.
-fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it cannot be built.
+pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
     let binary = profile.join(name);

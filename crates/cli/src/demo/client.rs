@@ -1,12 +1,12 @@
-//! The HTTP client by which the demo's people speak to the server: over their own node, with the server's own root.
+//! The HTTP client by which everybody in the demo asks a server on the tailnet, each over a node of their own.
 
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
+    HeaderMap, Method, Request, StatusCode,
     body::Bytes,
-    client::conn::http1::SendRequest,
+    client::conn::http1::{self, SendRequest},
     header::{ACCEPT, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
@@ -16,22 +16,28 @@ use rustls::{
 };
 use serde_json::Value;
 use tailnet_node::Node;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use url::form_urlencoded;
 
 use super::BoxError;
 
-/// No answer of the demo's server is anywhere near this long, in bytes.
+/// No answer of the demo's servers is anywhere near this long, in bytes.
 const MAX_BODY: usize = 256 << 10;
 
-/// One connection to the server, kept open between requests.
+/// One connection to a server, kept open between requests.
 pub(super) struct Client {
     host: String,
     sender: SendRequest<Full<Bytes>>,
+    certificate: Option<CertificateDer<'static>>,
 }
 
-/// A status and the JSON that came with it, or `null` when it was no JSON.
+/// What a server answered.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+    /// The text as JSON, or `null` when it is none.
     pub(super) body: Value,
 }
 
@@ -48,21 +54,60 @@ impl Client {
             .with_no_client_auth();
         let name = ServerName::try_from(host.to_owned())?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
-        // Ends with the connection, which ends with the node at the latest.
+        let shown = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = shown.cloned().map(CertificateDer::into_owned);
+        let client = Self::over(tls, host).await?;
+        Ok(Self { certificate, ..client })
+    }
+
+    /// Dials `host` at port 80: WireGuard encrypts, so plain http is no weaker here.
+    pub(super) async fn connect_plain(node: &Node, host: &str) -> Result<Self, BoxError> {
+        Self::over(node.dial(&format!("{host}:80")).await?, host).await
+    }
+
+    /// Speaks over any byte stream.
+    pub(super) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: &str,
+    ) -> Result<Self, BoxError> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the connection, which ends with its node at the latest.
         tokio::spawn(connection);
         Ok(Self {
             host: host.to_owned(),
             sender,
+            certificate: None,
         })
     }
 
-    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, BoxError> {
-        self.send(Method::GET, path, None).await
+    /// What the server showed of itself in the TLS handshake.
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificate.as_ref()
     }
 
+    pub(super) async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, BoxError> {
+        self.send(Method::GET, path, headers, String::new()).await
+    }
+
+    /// Posts JSON.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Answer, BoxError> {
-        self.send(Method::POST, path, Some(body)).await
+        let json = [(CONTENT_TYPE.as_str(), "application/json")];
+        self.send(Method::POST, path, &json, body.to_string()).await
+    }
+
+    /// Posts a form.
+    pub(super) async fn form(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, BoxError> {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let mut all = vec![(CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")];
+        all.extend_from_slice(headers);
+        self.send(Method::POST, path, &all, body).await
     }
 
     /// Waits until the server, or the tailnet, ends the connection.
@@ -72,30 +117,47 @@ impl Client {
         }
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, BoxError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, &self.host)
-            .header(ACCEPT, "application/json");
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, BoxError> {
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("accept")) {
+            request = request.header(ACCEPT, "application/json");
         }
-        let body = body.map(Value::to_string).unwrap_or_default();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         self.sender.ready().await?;
         let response = self.sender.send_request(request.body(Full::from(body))?).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY).collect().await?.to_bytes();
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
         Ok(Answer {
-            status,
+            status: parts.status,
+            headers: parts.headers,
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+            text: String::from_utf8_lossy(&body).into_owned(),
         })
     }
 }
 
 impl Answer {
     /// A string member of the body, or nothing.
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub(super) fn field(&self, name: &str) -> &str {
         self.body[name].as_str().unwrap_or_default()
+    }
+
+    /// A header, or nothing.
+    pub(super) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
+    }
+
+    /// The error for an answer that the story does not expect.
+    pub(super) fn instead_of(&self, wanted: &str) -> BoxError {
+        format!("{wanted} was expected, but the answer is {} {}", self.status, self.text).into()
     }
 }

@@ -10,13 +10,22 @@ use super::{BoxError, client::Client, transcript::Outcome};
 /// The tag that the server carries.
 pub(super) const IDP_TAG: &str = "tag:internal-idp";
 
+/// The tag that echo carries.
+pub(super) const ECHO_TAG: &str = "tag:echo";
+
+/// What echo is called: the resource that tokens for it name.
+pub(super) const ECHO: &str = "http://echo.tailnet.test";
+
+/// The host in [`ECHO`].
+pub(super) const ECHO_HOST: &str = "echo.tailnet.test";
+
 /// How long a step may take that waits for the tailnet.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Somebody with a node.
 pub(super) struct Person {
     pub(super) name: &'static str,
-    login: &'static str,
+    pub(super) login: &'static str,
     group: &'static str,
 }
 
@@ -34,6 +43,14 @@ pub(super) const BOB: Person = Person {
 /// The grants as they stand in the policy.
 pub(super) const GRANTS: &str = r#"
     {"src": ["group:eng"],   "dst": ["tag:internal-idp"], "ip": ["tcp:443"],
+     "app": {"tailscale.com/cap/tsidp": [{
+        "allow_dcr": true, "users": ["*"],
+        "resources": ["http://echo.tailnet.test"]}]}},
+    {"src": ["group:sales"], "dst": ["tag:internal-idp"], "ip": ["tcp:443"]}"#;
+
+/// The grants when engineers may register, and use nothing.
+pub(super) const WITHOUT_RESOURCE: &str = r#"
+    {"src": ["group:eng"],   "dst": ["tag:internal-idp"], "ip": ["tcp:443"],
      "app": {"tailscale.com/cap/tsidp": [{"allow_dcr": true}]}},
     {"src": ["group:sales"], "dst": ["tag:internal-idp"], "ip": ["tcp:443"]}"#;
 
@@ -44,13 +61,16 @@ pub(super) const WITHOUT_CAPABILITY: &str =
 /// The grants when engineers do not even reach the server.
 pub(super) const WITHOUT_ACCESS: &str = r#"{"src": ["group:sales"], "dst": ["tag:internal-idp"], "ip": ["tcp:443"]}"#;
 
+/// The way to echo, which stays open, and echo's own way to the server's keys.
+const ECHO_GRANTS: &str = r#"
+    {"src": ["group:eng", "group:sales"], "dst": ["tag:echo"], "ip": ["tcp:80"]},
+    {"src": ["tag:echo"], "dst": ["tag:internal-idp"], "ip": ["tcp:443"]}"#;
+
 /// A whole policy document around some grants.
 pub(super) fn policy(grants: &str) -> String {
     let [alice, bob] = [&ALICE, &BOB].map(|person| format!(r#""{}": ["{}"]"#, person.group, person.login));
-    format!(
-        r#"{{"groups": {{{alice}, {bob}}}, "tagOwners": {{"{IDP_TAG}": ["{}"]}}, "grants": [{grants}]}}"#,
-        ALICE.group
-    )
+    let [idp, echo] = [IDP_TAG, ECHO_TAG].map(|tag| format!(r#""{tag}": ["{}"]"#, ALICE.group));
+    format!(r#"{{"groups": {{{alice}, {bob}}}, "tagOwners": {{{idp}, {echo}}}, "grants": [{grants}, {ECHO_GRANTS}]}}"#)
 }
 
 impl Person {
