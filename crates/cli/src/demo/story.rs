@@ -129,7 +129,7 @@ fn moral<W: io::Write>(out: &mut Transcript<W>, cut: Duration) {
     let lines = [
         "Nobody typed a password. The server knew alice and bob by the WireGuard key that",
         "decrypted their packets; her click was all that it needed.",
-        "A code, a refresh token or an access token of hers opens nothing from another node.",
+        "A code, a refresh token or an access token of hers opens nothing from bob's node.",
         "Who may do what is a line of tailnet policy, read at every request: an edit counts",
         "at once, for tokens that were issued before and on connections that are open.",
     ];

@@ -76,7 +76,7 @@ pub(super) fn done(program: &Program, code: &str, used: &Used) -> Markup {
                     }
                     dt { "expires in" } dd { (used.tokens.body["expires_in"]) " s" }
                 }
-                p.note { "It went over alice's node. From any other node the code is refused." }
+                p.note { "It went over alice's node. From a node of anybody else the code is refused." }
             }
             section {
                 h2 { "3. echo answered " (used.echoed.status) }
