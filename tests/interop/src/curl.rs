@@ -84,6 +84,19 @@ impl<'a> Curl<'a> {
             .arg(body.to_string())
     }
 
+    /// POSTs a form.
+    pub fn form(mut self, pairs: &[(&str, &str)]) -> Self {
+        for (name, value) in pairs {
+            self = self.arg("--data-urlencode").arg(format!("{name}={value}"));
+        }
+        self
+    }
+
+    /// HTTP Basic authentication, as a confidential client presents its secret.
+    pub fn basic(self, client_id: &str, secret: &str) -> Self {
+        self.arg("--user").arg(format!("{client_id}:{secret}"))
+    }
+
     /// The command, for a test that runs it in the background.
     pub fn into_command(self) -> Command {
         let mut command = self.host.command("curl");
@@ -120,6 +133,20 @@ impl<'a> Curl<'a> {
 }
 
 impl Response {
+    /// The value of a header; empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let mut pairs = self.headers.lines().filter_map(|line| line.split_once(':'));
+        let found = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim()).unwrap_or_default()
+    }
+
+    /// A string field of the JSON body; empty when there is none.
+    pub fn field(&self, name: &str) -> String {
+        let body: Option<Value> = serde_json::from_str(&self.body).ok();
+        body.and_then(|body| body[name].as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.body).map_err(|e| Error::unexpected("a JSON body", format!("{e}: {self:?}")))

@@ -27,6 +27,7 @@ pub struct Lab {
     /// The machine for the node under test.
     pub idp: Host,
     pub(crate) journal: Journal,
+    app: OnceLock<Client>,
     dir: PathBuf,
     hosts: String,
 }
@@ -87,6 +88,7 @@ impl Lab {
             bob,
             idp,
             journal,
+            app: OnceLock::new(),
             dir,
             hosts,
         })
@@ -108,6 +110,16 @@ impl Lab {
         Client::start(self.host(name)?, &self.headscale, &self.authority, &key)
     }
 
+    /// A server machine of its own, `app` with the tag `tag:app`, started at first use: an application or a resource.
+    pub fn app(&self) -> Result<&Client> {
+        if let Some(app) = self.app.get() {
+            return Ok(app);
+        }
+        let key = self.headscale.tagged_key("tag:app")?;
+        let app = Client::start(self.host("app")?, &self.headscale, &self.authority, &key)?;
+        Ok(self.app.get_or_init(|| app))
+    }
+
     /// A pre-auth key, in a file as `--auth-key-file` wants it.
     pub fn key_file(&self, name: &str, key: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.authkey"));
@@ -119,7 +131,9 @@ impl Lab {
     pub fn policy(grants: Value) -> Value {
         json!({
             "groups": { "group:eng": ["alice@"], "group:sales": ["bob@"] },
-            "tagOwners": { "tag:internal-idp": ["group:eng"], "tag:bench": ["group:eng"] },
+            "tagOwners": {
+                "tag:internal-idp": ["group:eng"], "tag:bench": ["group:eng"], "tag:app": ["group:eng"],
+            },
             "grants": grants,
         })
     }

@@ -8,12 +8,14 @@
 //! each begins by setting the policy it needs. Nothing outlives the process: a reaper ends every child when the tests end
 //! or are killed, and the namespaces go with their last process. Logs stay in `target/lab/`, the last few runs of them.
 
+mod browser;
 mod client;
 mod curl;
 mod error;
 mod headscale;
 mod journal;
 mod lab;
+mod loopback;
 mod network;
 mod pki;
 mod process;
@@ -24,11 +26,13 @@ mod stream;
 
 mod wait;
 
+pub use browser::Browser;
 pub use client::{Client, PingKind, Pong};
 pub use curl::{Curl, Response};
 pub use error::{Error, Result};
 pub use headscale::{Headscale, HeadscaleNode};
 pub use lab::{Lab, LabGuard};
+pub use loopback::Loopback;
 pub use network::{Host, Network};
 pub use pki::Authority;
 pub use process::{Process, Usage};

@@ -4,11 +4,15 @@
 //! nothing is named system-wide, nothing touches the machine's own network, and all of it vanishes with the processes.
 //! Each host sees its own overlay of `/etc`, since tailscaled rewrites `resolv.conf`, and an empty `/run`.
 
+use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Error, Process, Result, process, reaper};
 
@@ -133,6 +137,21 @@ impl Host {
     /// Starts a program on this host, logging to `NAME.log` in its folder.
     pub fn spawn(&self, name: &str, command: Command) -> Result<Process> {
         Process::spawn(name, command, &self.dir.join(format!("{name}.log")))
+    }
+
+    /// A listener on a free port of this host's loopback; it stays there whoever holds it.
+    pub fn listen(&self) -> Result<TcpListener> {
+        let namespace = format!("/proc/{}/ns/net", self.holder.pid());
+        // A socket belongs to the namespace that its thread was in: one thread goes there, binds and ends.
+        let bind = move || {
+            let namespace = File::open(namespace)?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        };
+        let bound = std::thread::spawn(bind).join();
+        bound
+            .map_err(|_| Error::unexpected("the listener's thread", "a panic"))?
+            .map_err(Error::io(format!("listening on {}", self.name)))
     }
 
     /// Drops all UDP on the wire between this host and `other`, both ways and on IPv4 and IPv6, so that WireGuard has to

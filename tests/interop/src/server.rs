@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use countersign_store::{OpenOptions, Store};
 use serde_json::Value;
+use tailnet_node::state::State;
 
 use crate::lab::target_dir;
-use crate::{Error, Host, Lab, Process, Result, process, until};
+use crate::{Client, Error, Host, Lab, Process, Result, process, until};
 
 /// Until a node is up on Headscale, which batches changes.
 const START_LIMIT: &str = "30";
@@ -146,6 +148,23 @@ impl<'a> Server<'a> {
         Ok(peers.into_iter().find(named).cloned().unwrap_or_default())
     }
 
+    /// Waits until this server and `client` have each other in their netmaps, 10 s at most for either.
+    ///
+    /// Control tells the two at different times, and a handshake that comes before its receiver knows the sender is
+    /// dropped and repeated only after 5 s: a test that asks right after a change waits for both first.
+    pub fn await_client(&self, client: &Client) -> Result {
+        client.await_peer(self.options.hostname, true)?;
+        let label = client.host().name();
+        let what = format!("{} sees {label}", self.options.hostname);
+        let look = || {
+            Ok(match self.peer(label)? {
+                Value::Null => Err("no such peer".to_owned()),
+                _ => Ok(()),
+            })
+        };
+        until(&what, Duration::from_secs(10), look).map(|_| ())
+    }
+
     /// A counter of `status --json`; one that nothing has counted yet is 0.
     pub fn counter(&self, name: &str) -> Result<u64> {
         Ok(self.status()?["counters"][name].as_u64().unwrap_or_default())
@@ -199,6 +218,35 @@ impl<'a> Server<'a> {
             look,
         )
         .map(|(entry, _)| entry)
+    }
+
+    /// Stops it and reads the audit records that it left, oldest first.
+    pub fn stop_and_audit(mut self) -> Result<Vec<Value>> {
+        self.process.terminate(Duration::from_secs(30))?;
+        let unreadable = |what: &str| Error::unexpected("the store", what.to_owned());
+        let state = State::open_existing(&self.state)
+            .map_err(|e| unreadable(&e.to_string()))?
+            .ok_or_else(|| unreadable("no state"))?;
+        let options = OpenOptions {
+            folder: self.state.join("store"),
+            node: state.machine_key().public().to_string(),
+            cache_bytes: 1 << 20,
+            entropy: [0; 16],
+        };
+        let store = Store::open(&options).map_err(|e| unreadable(&e.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(Error::io("a runtime"))?;
+        let lines = runtime.block_on(async {
+            let lines = store.audit(None, 10_000).await;
+            store.close().await;
+            lines
+        });
+        let lines = lines.map_err(|e| unreadable(&e.to_string()))?;
+        Ok(lines
+            .iter()
+            .filter_map(|(_, line)| serde_json::from_str(line).ok())
+            .collect())
     }
 
     /// The last lines of the journal, for a failure's text.

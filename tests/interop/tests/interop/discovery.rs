@@ -12,8 +12,8 @@ fn alice_discovers_by_magicdns_name_and_registers_and_bob_learns_which_grant_is_
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&capability_policy())?;
     let server = Server::start(&lab, ServerOptions::default())?;
-    lab.alice.await_peer("idp", true)?;
-    lab.bob.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
+    server.await_client(&lab.bob)?;
     let ca = server.ca()?;
 
     for document in [
@@ -60,7 +60,7 @@ fn all_three_kinds_of_tailscale_ping_get_their_pong() -> Result {
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&capability_policy())?;
     let server = Server::start(&lab, ServerOptions::default())?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     for kind in [PingKind::Disco, PingKind::Tsmp, PingKind::Icmp] {
         let pong = lab.alice.ping("idp", kind, Duration::from_secs(10));
         let pong = pong.unwrap_or_else(|e| panic!("{kind:?}: {e}\n{}", server.recent_log()));

@@ -23,7 +23,7 @@ fn outage(length: Duration) -> Result {
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&capability_policy())?;
     let server = Server::start(&lab, ServerOptions::default())?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     let ca = server.ca()?;
     lab.alice.await_path("idp", true, Duration::from_secs(15))?;
 

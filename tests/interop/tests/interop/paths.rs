@@ -13,7 +13,7 @@ fn the_same_by_relay_over_ipv6_and_direct_again() -> Result {
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&capability_policy())?;
     let server = Server::start(&lab, ServerOptions::default())?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     let ca = server.ca()?;
     let unblock = || {
         lab.alice
@@ -58,7 +58,7 @@ fn both_families_of_tailnet_addresses_answer() -> Result {
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&capability_policy())?;
     let server = Server::start(&lab, ServerOptions::default())?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     let ca = server.ca()?;
     let addresses = lab.alice.peer_addresses("idp")?;
     assert!(

@@ -22,7 +22,7 @@ fn killed_with_minus_9_it_is_back_as_the_same_node_and_answers_at_once_twenty_ti
             ..ServerOptions::default()
         },
     )?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     let ca = server.ca()?;
     let client = registered(&lab.alice, &server, &ca)?;
     let node = server.status()?["node"].clone();

@@ -17,7 +17,7 @@ fn the_network_decides_who_registers_and_a_syn_to_a_closed_port_is_dropped_and_c
         ..ServerOptions::default()
     };
     let server = Server::start(&lab, options)?;
-    lab.alice.await_peer("idp", true)?;
+    server.await_client(&lab.alice)?;
     let ca = server.ca()?;
     registered(&lab.alice, &server, &ca)?;
 
@@ -31,7 +31,7 @@ fn the_network_decides_who_registers_and_a_syn_to_a_closed_port_is_dropped_and_c
     let other_port = json!({ "src": ["group:sales"], "dst": ["tag:internal-idp"], "ip": ["tcp:8443"] });
     lab.headscale
         .set_policy(&Lab::policy(json!([small_team_grant(), other_port])))?;
-    lab.bob.await_peer("idp", true)?;
+    server.await_client(&lab.bob)?;
     let before = server.counter("filter_dropped")?;
     let url = format!("{}/register", server.url());
     let answer = lab.bob.curl(&url).trust(&ca).limit(Duration::from_secs(3)).send()?;

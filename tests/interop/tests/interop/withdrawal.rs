@@ -107,7 +107,7 @@ fn cut_off(machine: &str, withdraw: impl Fn(&Lab, &str) -> Result) -> Result {
 }
 
 fn connect(lab: &Lab, client: &Client, server: &Server) -> Result<Session> {
-    client.await_peer("idp", true)?;
+    server.await_client(client)?;
     Session::connect(client.host(), &lab.headscale.fqdn("idp"), 443, &server.ca()?)
 }
 

@@ -243,7 +243,7 @@ fn register(bench: &Bench) -> Result {
         ..ServerOptions::default()
     };
     let server = Server::start(&bench.lab, options)?;
-    bench.lab.alice.await_peer("idp", true)?;
+    server.await_client(&bench.lab.alice)?;
     bench.lab.alice.ping("idp", PingKind::Disco, Duration::from_secs(10))?;
     let url = format!("{}/register", server.url());
     let mut stored = 0;
