@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the real peers that the interop tests and `just bench` run against, once, into ${COUNTERSIGN_LAB:-~/.cache/countersign-lab}/bin.
-# Versions are pinned in go/go.mod (tailscale.com) and go/headscale/go.mod; a change of either, or of our own Go files, rebuilds.
+# Versions are pinned in go/go.mod (tailscale.com), go/tsidp/go.mod and go/headscale/go.mod; a change of either, or of our own Go files, rebuilds.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${COUNTERSIGN_LAB:-$HOME/.cache/countersign-lab}/bin
@@ -26,3 +26,5 @@ build headscale "$here/go/headscale" github.com/juanfont/headscale/cmd/headscale
 build tailscaled "$here/go" tailscale.com/cmd/tailscaled
 build tailscale "$here/go" tailscale.com/cmd/tailscale
 build tsnet-stream "$here/go" ./tsnet-stream tsnet-stream/main.go
+# Only `just bench` needs it: peers.sh tsidp.
+if [ "${1:-}" = tsidp ]; then build tsidp "$here/go/tsidp" tailscale.com/cmd/tsidp; fi

@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) base_domain: String,
     /// Whether nodes are told that the tailnet is locked.
     pub(crate) locked: bool,
+    /// Whether nodes are offered certificates.
+    pub(crate) certificates: bool,
     /// The lowest capability version that is served.
     pub(crate) min_version: u16,
     /// How often an idle map stream gets a message.

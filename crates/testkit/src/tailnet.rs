@@ -136,6 +136,7 @@ impl Tailnet {
         let settings = Settings {
             base_domain: config.base_domain,
             locked: config.locked,
+            certificates: config.certificates,
             min_version: config.min_version,
             keep_alive: config.keep_alive,
             ephemeral_timeout: config.ephemeral_timeout,

@@ -94,6 +94,59 @@ async fn flows_and_refreshes_with_everything_on_disk() {
     }
 }
 
+#[ignore = "a measurement, and only a release build is worth measuring"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
+    const FLOWS: usize = 100_000;
+    const TASKS: usize = 16;
+    const HOUR: i64 = 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let options = countersign_store::OpenOptions {
+        folder: folder.path().join("store"),
+        node: "node".into(),
+        cache_bytes: 8 << 20,
+        entropy: [3; 16],
+    };
+    let rig = Rig::on(config(), Store::open(&options).unwrap()).await;
+    let node = flow::alice();
+    let id = flow::registered(&mut rig.client(&node).await).await;
+    let flows = async |count: usize| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..TASKS {
+            let (mut client, id) = (rig.client(&node).await, id.clone());
+            tasks.spawn(async move {
+                for _ in 0..count / TASKS {
+                    let code = flow::code(&mut client, &id, &[("scope", "openid")]).await;
+                    assert_eq!(flow::redeem(&mut client, &id, &code).await.status, StatusCode::OK);
+                }
+            });
+        }
+        tasks.join_all().await;
+    };
+    let say = |what: &str| {
+        println!(
+            "{what}: store {} MiB, RSS {} MiB",
+            rig.store.size() >> 20,
+            resident() >> 20
+        )
+    };
+    for step in 1..=10 {
+        flows(FLOWS / 10).await;
+        say(&format!("after {} flows", step * FLOWS / 10));
+    }
+    for (hours, what) in [
+        (25, "codes swept, a day later"),
+        (31 * 24, "grants swept, a month later"),
+    ] {
+        rig.seconds.fetch_add(hours * HOUR, Relaxed);
+        let wall = Instant::now();
+        sweep::ended(&rig.store, rig.now()).await.unwrap();
+        say(&format!("{what} ({:.0} s)", wall.elapsed().as_secs_f64()));
+    }
+    flows(FLOWS / 10).await;
+    say(&format!("{} flows more", FLOWS / 10));
+}
+
 /// CPU seconds of this process, all threads.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();

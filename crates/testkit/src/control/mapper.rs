@@ -59,7 +59,7 @@ impl Mapper {
         let first = self.own.is_none();
         let mut message = MapResponse::default();
         if first {
-            self.begin(control, &mut message, wall);
+            self.begin(control, &view.own, &mut message, wall);
         }
         if self.own_changed(&view) {
             let mut node = self.node(&view.own, control, wall);
@@ -91,13 +91,18 @@ impl Mapper {
     }
 
     /// What only the first message of a stream says.
-    fn begin(&self, control: &Control, message: &mut MapResponse, wall: OffsetDateTime) {
+    fn begin(&self, control: &Control, own: &Record, message: &mut MapResponse, wall: OffsetDateTime) {
         let settings = &control.settings;
         message.derp_map = Some(settings.derp_map.clone());
         message.domain.clone_from(&settings.base_domain);
         message.dns_config = Some(DnsConfig {
             proxied: true,
             domains: vec![settings.base_domain.clone()],
+            cert_domains: settings
+                .certificates
+                .then(|| format!("{}.{}", own.name, settings.base_domain))
+                .into_iter()
+                .collect(),
             ..DnsConfig::default()
         });
         message.control_time = Some(wall);

@@ -20,6 +20,9 @@ pub struct TailnetConfig {
     pub nat: bool,
     /// Gives control a certificate that has expired: what a node sees whose clock is ahead.
     pub expired_certificate: bool,
+    /// Offers every node a certificate for its name, as Tailscale does and Headscale does not. None is ever issued: it
+    /// is for peers that do not start without the offer.
+    pub certificates: bool,
     /// The lowest capability version that is served. Headscale 0.29 has 113.
     pub min_version: u16,
     /// How often an idle map stream gets a message. Headscale has 50 to 59 s.
@@ -39,6 +42,7 @@ impl Default for TailnetConfig {
             locked: false,
             nat: false,
             expired_certificate: false,
+            certificates: false,
             min_version: 113,
             keep_alive: Duration::from_secs(50),
             derp_keep_alive: Duration::from_secs(60),
