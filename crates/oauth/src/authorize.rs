@@ -6,10 +6,11 @@
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
-use url::form_urlencoded;
 
+pub use crate::answer::Answer;
 use crate::{
     access::allowed_scopes,
+    answer::{ResponseMode, ReturnPath},
     caller::{Caller, IdentityRules},
     client::{Client, ClientId, GrantType},
     error::{ErrorCode, OAuthError},
@@ -65,6 +66,9 @@ pub struct Request {
     pub client: ClientId,
     /// Where the answer goes.
     pub redirect_uri: String,
+    /// `response_mode`.
+    #[serde(default)]
+    pub response_mode: ResponseMode,
     /// `state`, given back as it came.
     pub state: Option<String>,
     /// What it may be given.
@@ -121,28 +125,23 @@ pub enum PageError {
     Identity(OAuthError),
 }
 
-/// An answer for the client, by way of the user's browser.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Where the browser is sent.
-    pub location: String,
-    /// The error it carries, for the log; `None` for a code.
-    pub error: Option<OAuthError>,
-}
-
 impl Request {
     /// The error that goes back to the client.
     pub fn refuse(&self, issuer: &str, error: OAuthError) -> Answer {
-        refuse(&self.redirect_uri, self.state.as_deref(), issuer, error)
+        self.return_path(issuer).refuse(error)
     }
 
     /// The code that goes back to the client.
     pub fn accept(&self, issuer: &str, code: &Secret) -> Answer {
-        let mut pairs = vec![("code", code.reveal()), ("iss", issuer)];
-        pairs.extend(self.state.as_deref().map(|state| ("state", state)));
-        Answer {
-            location: location(&self.redirect_uri, &pairs),
-            error: None,
+        self.return_path(issuer).accept(code)
+    }
+
+    fn return_path<'a>(&'a self, issuer: &'a str) -> ReturnPath<'a> {
+        ReturnPath {
+            redirect_uri: &self.redirect_uri,
+            mode: self.response_mode,
+            state: self.state.as_deref(),
+            issuer,
         }
     }
 }
@@ -196,13 +195,23 @@ pub fn authorize(
     if let Err(error) = may_use(client, caller, registrant, rules, now) {
         return Outcome::Page(error);
     }
-    // From here on errors go back to the client; the state does as well, unless it is what is wrong.
-    let state = match state(params) {
-        Ok(state) => state,
-        Err(error) => return Outcome::Redirect(refuse(&redirect_uri, None, &rules.issuer, error)),
+    // From here on errors go back to the client; mode and state do as well, unless they are what is wrong.
+    let mut back = ReturnPath {
+        redirect_uri: &redirect_uri,
+        mode: ResponseMode::default(),
+        state: None,
+        issuer: &rules.issuer,
     };
-    match request(params, client, redirect_uri.clone(), state.clone(), caller, rules, now) {
-        Err(error) => Outcome::Redirect(refuse(&redirect_uri, state.as_deref(), &rules.issuer, error)),
+    match state(params) {
+        Ok(state) => back.state = state,
+        Err(error) => return Outcome::Redirect(back.refuse(error)),
+    }
+    match ResponseMode::read(params, &redirect_uri) {
+        Ok(mode) => back.mode = mode,
+        Err(error) => return Outcome::Redirect(back.refuse(error)),
+    }
+    match request(params, client, &back, caller, rules, now) {
+        Err(error) => Outcome::Redirect(back.refuse(error)),
         Ok(request) => {
             let (ticket_secret, cookie_secret) = (Secret::draw(rng), Secret::draw(rng));
             let ticket = Ticket {
@@ -232,18 +241,17 @@ fn redirect_uri(params: &Params, client: &Client) -> Result<String, PageError> {
     }
 }
 
-fn state(params: &Params) -> Result<Option<String>, OAuthError> {
+fn state(params: &Params) -> Result<Option<&str>, OAuthError> {
     match params.one("state")? {
         Some(state) if state.len() > MAX_STATE => Err(invalid("state is longer than 2048 characters")),
-        state => Ok(state.map(str::to_owned)),
+        state => Ok(state),
     }
 }
 
 fn request(
     params: &Params,
     client: &Client,
-    redirect_uri: String,
-    state: Option<String>,
+    back: &ReturnPath<'_>,
     caller: &Caller,
     rules: &Rules,
     now: OffsetDateTime,
@@ -264,8 +272,9 @@ fn request(
     let scopes = requested_scopes(params, client, !resources.is_empty())?;
     Ok(Request {
         client: client.id.clone(),
-        redirect_uri,
-        state,
+        redirect_uri: back.redirect_uri.to_owned(),
+        response_mode: back.mode,
+        state: back.state.map(str::to_owned),
         scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules, now)?,
         resources,
         nonce,
@@ -298,9 +307,6 @@ fn refuse_unsupported(params: &Params) -> Result<(), OAuthError> {
                 "response_type: only code is supported",
             ));
         }
-    }
-    if params.one("response_mode")?.is_some_and(|mode| mode != "query") {
-        return Err(invalid("response_mode: only query is supported"));
     }
     if let Some(age) = params.one("max_age")? {
         // Every authorization asks for a click now, which is as fresh as anybody can demand.
@@ -361,32 +367,6 @@ fn requested_scopes(params: &Params, client: &Client, with_resource: bool) -> Re
         }
     }
     Ok(scopes)
-}
-
-fn refuse(redirect_uri: &str, state: Option<&str>, issuer: &str, error: OAuthError) -> Answer {
-    let mut pairs = vec![
-        ("error", error.code().as_str()),
-        ("error_description", error.description()),
-        ("iss", issuer),
-    ];
-    pairs.extend(state.map(|state| ("state", state)));
-    Answer {
-        location: location(redirect_uri, &pairs),
-        error: Some(error),
-    }
-}
-
-/// The redirect URI with `pairs` behind the query it was registered with.
-fn location(redirect_uri: &str, pairs: &[(&str, &str)]) -> String {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish();
-    let separator = match redirect_uri.split_once('?') {
-        None => "?",
-        Some((_, "")) => "",
-        Some(_) => "&",
-    };
-    format!("{redirect_uri}{separator}{query}")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! grant was given to; [`client::Client`] is the OAuth client. None of them defaults to another.
 
 pub mod access;
+pub mod answer;
 pub mod audit;
 pub mod authorize;
 pub mod bearer;

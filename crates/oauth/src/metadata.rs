@@ -5,7 +5,10 @@
 
 use serde::Serialize;
 
-use crate::client::{AuthMethod, GrantType};
+use crate::{
+    answer::ResponseMode,
+    client::{AuthMethod, GrantType},
+};
 
 /// The parts of the server that answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +62,7 @@ pub struct Metadata {
     registration_endpoint: Option<String>,
     response_types_supported: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_modes_supported: Option<[&'static str; 1]>,
+    response_modes_supported: Option<[&'static str; 2]>,
     grant_types_supported: Vec<&'static str>,
     token_endpoint_auth_methods_supported: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +127,7 @@ impl Metadata {
             revocation_endpoint: features.codes.then(|| at(path::REVOKE)),
             registration_endpoint: features.registration.then(|| at(path::REGISTER)),
             response_types_supported: ["code"],
-            response_modes_supported: features.codes.then_some(["query"]),
+            response_modes_supported: features.codes.then_some(ResponseMode::ALL.map(ResponseMode::as_str)),
             grant_types_supported: GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
             token_endpoint_auth_methods_supported: methods(),
             revocation_endpoint_auth_methods_supported: features.codes.then(methods),

@@ -226,6 +226,10 @@ impl App {
                 let reply = reply::body(status::FOUND, "text/css; charset=utf-8", pages::STYLE);
                 reply::cached(reply, "public, max-age=3600")
             }
+            Route::FormPostScript => {
+                let reply = reply::body(status::FOUND, "text/javascript; charset=utf-8", pages::FORM_POST_SCRIPT);
+                reply::cached(reply, "public, max-age=3600")
+            }
         }
     }
 }

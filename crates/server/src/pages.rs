@@ -14,6 +14,9 @@ use crate::{issuer::Issuer, route::Route};
 /// The style sheet of every page, light and dark.
 pub(crate) const STYLE: &str = include_str!("style.css");
 
+/// Posts the one form of the page it is on.
+pub(crate) const FORM_POST_SCRIPT: &str = "document.forms[0].submit();\n";
+
 fn layout(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -151,6 +154,22 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> 
                     button.quiet type="submit" name="choice" value="deny" { "Cancel" }
                 }
             }
+        },
+    )
+}
+
+/// Carries an answer to a client that wants it posted. Without script the user presses the button.
+pub(crate) fn form_post(redirect_uri: &str, fields: &[(&'static str, String)]) -> Markup {
+    layout(
+        "Back to the application",
+        &html! {
+            h1 { "Back to the application" }
+            form method="post" action=(redirect_uri) {
+                @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+                p.lead { "Your answer goes to " (destination(redirect_uri)) "." }
+                button type="submit" { "Continue" }
+            }
+            script src=(Route::FormPostScript.path()) {}
         },
     )
 }

@@ -1,7 +1,10 @@
 //! Replies: bodies, and the headers that every reply carries.
 
 use bytes::Bytes;
-use countersign_oauth::error::{ErrorCode, OAuthError};
+use countersign_oauth::{
+    authorize::Answer,
+    error::{ErrorCode, OAuthError},
+};
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{
@@ -14,7 +17,7 @@ use maud::Markup;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::status;
+use crate::{pages, status};
 
 /// A complete answer.
 pub(crate) type Reply = Response<Full<Bytes>>;
@@ -60,10 +63,17 @@ pub(crate) fn page(status: StatusCode, markup: Markup) -> Reply {
 
 /// An HTML page whose form ends with a redirect to `origin`, to which Chromium applies `form-action` as well.
 pub(crate) fn page_leading_to(status: StatusCode, markup: Markup, origin: &str) -> Reply {
+    page_under(status, markup, &format!("img-src 'self'; form-action 'self' {origin}"))
+}
+
+/// An HTML page that posts itself to `origin`, by a script of ours.
+pub(crate) fn page_posting_to(status: StatusCode, markup: Markup, origin: &str) -> Reply {
+    page_under(status, markup, &format!("script-src 'self'; form-action {origin}"))
+}
+
+fn page_under(status: StatusCode, markup: Markup, directives: &str) -> Reply {
     let mut reply = body(status, "text/html; charset=utf-8", markup.into_string());
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {origin}; frame-ancestors 'none'; base-uri 'none'"
-    );
+    let policy = format!("default-src 'none'; style-src 'self'; {directives}; frame-ancestors 'none'; base-uri 'none'");
     let headers = reply.headers_mut();
     let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
     headers.insert(CONTENT_SECURITY_POLICY, policy);
@@ -78,8 +88,20 @@ pub(crate) fn page_leading_to(status: StatusCode, markup: Markup, origin: &str) 
     reply
 }
 
+/// Brings an answer to the client: by a redirect, or by a page that posts it.
+pub(crate) fn answer(answer: &Answer) -> Reply {
+    match &answer.form {
+        None => back(&answer.location),
+        Some(fields) => page_posting_to(
+            status::FOUND,
+            pages::form_post(&answer.location, fields),
+            &pages::redirect_source(&answer.location),
+        ),
+    }
+}
+
 /// Sends the browser back to the client.
-pub(crate) fn back(location: &str) -> Reply {
+fn back(location: &str) -> Reply {
     let mut reply = body(status::BACK, "text/plain; charset=utf-8", "");
     let headers = reply.headers_mut();
     headers.insert(

@@ -21,6 +21,7 @@ pub(crate) enum Route {
     CaPage,
     Landing,
     Style,
+    FormPostScript,
 }
 
 /// For whom a path is.
@@ -44,7 +45,7 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
@@ -60,6 +61,7 @@ impl Route {
         Self::CaPage,
         Self::Landing,
         Self::Style,
+        Self::FormPostScript,
     ];
 
     pub(crate) fn find(asked: &str) -> Option<Self> {
@@ -90,6 +92,7 @@ impl Route {
             Self::CaPage => "/ca",
             Self::Landing => "/",
             Self::Style => "/style.css",
+            Self::FormPostScript => "/form-post.js",
         }
     }
 
@@ -102,7 +105,7 @@ impl Route {
             Self::Manage => "GET, PUT, DELETE, OPTIONS",
             Self::Authorize => "GET, POST",
             Self::Consent | Self::Introspect => "POST",
-            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => "GET, HEAD",
+            Self::CaPem | Self::CaPage | Self::Landing | Self::Style | Self::FormPostScript => "GET, HEAD",
         }
     }
 
@@ -112,7 +115,7 @@ impl Route {
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::CaPem | Self::CaPage | Self::Landing | Self::Style => Kind::Page,
+            Self::CaPem | Self::CaPage | Self::Landing | Self::Style | Self::FormPostScript => Kind::Page,
             _ => Kind::Protocol,
         }
     }

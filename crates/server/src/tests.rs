@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod flow;
+mod form_post;
 mod limits;
 mod names;
 mod registration;

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use time::macros::datetime;
+use url::form_urlencoded;
 
 use super::*;
 use crate::tests_support::{Counting, alice, alice_with, bob, public_client, token_rules};

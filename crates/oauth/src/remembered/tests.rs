@@ -15,6 +15,7 @@ fn request() -> Request {
     Request {
         client: ClientId::from_request("c1"),
         redirect_uri: "https://app.example/cb".into(),
+        response_mode: crate::answer::ResponseMode::Query,
         state: Some("s".into()),
         scopes: vec!["openid".into(), "mcp".into()],
         resources: vec![Resource::parse("https://mcp.example/a").unwrap()],

@@ -80,7 +80,7 @@ async fn ask(app: &App, exchange: &Exchange, caller: &Caller, params: &Params) -
         (Outcome::Redirect(answer), _) => {
             let reason = answer.error.as_ref().map(OAuthError::description).unwrap_or_default();
             log(exchange, caller, id.as_str(), Decision::Refused, reason);
-            Ok(reply::back(&answer.location))
+            Ok(reply::answer(&answer))
         }
         (Outcome::Ask(question), Some(client)) => show(app, caller, &question, &client).await,
         (Outcome::Ask(_), None) => Ok(refuse(exchange, caller, id.as_str(), &PageError::UnknownClient)),

@@ -111,7 +111,7 @@ async fn decide(
                     Some(error) => (Decision::Refused, error.description()),
                 };
                 event::decided(EVENT, caller, &id, decision, &exchange.request_id, reason);
-                let mut reply = reply::back(&answer.location);
+                let mut reply = reply::answer(&answer);
                 Cookie::of(secret, app.config.issuer.is_https()).forget(&mut reply);
                 return Ok(reply);
             }

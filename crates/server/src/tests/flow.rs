@@ -6,14 +6,14 @@ use url::form_urlencoded;
 
 use super::*;
 
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const REDIRECT: &str = "http://localhost:5000/callback";
-const ALL: &str = r#"{"allow_dcr":true,"users":["*"],"resources":["*"]}"#;
-const RESOURCE: &str = "https://mcp.example.ts.net/mcp";
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(super) const REDIRECT: &str = "http://localhost:5000/callback";
+pub(super) const ALL: &str = r#"{"allow_dcr":true,"users":["*"],"resources":["*"]}"#;
+pub(super) const RESOURCE: &str = "https://mcp.example.ts.net/mcp";
+pub(super) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-fn form(pairs: &[(&str, &str)]) -> String {
+pub(super) fn form(pairs: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()
@@ -23,16 +23,16 @@ pub(super) fn alice() -> Node {
     Node::user(1, "alice", &[ALL])
 }
 
-fn field<'a>(text: &'a str, before: &str, after: char) -> &'a str {
+pub(super) fn field<'a>(text: &'a str, before: &str, after: char) -> &'a str {
     text.split(before).nth(1).unwrap().split(after).next().unwrap()
 }
 
 /// A consent page as a browser holds it.
-struct Page {
-    ticket: String,
-    cookie: String,
-    html: String,
-    policy: String,
+pub(super) struct Page {
+    pub(super) ticket: String,
+    pub(super) cookie: String,
+    pub(super) html: String,
+    pub(super) policy: String,
 }
 
 pub(super) async fn registered(client: &mut Client) -> String {
@@ -42,7 +42,7 @@ pub(super) async fn registered(client: &mut Client) -> String {
         .to_owned()
 }
 
-fn authorize_path(client_id: &str, extra: &[(&str, &str)]) -> String {
+pub(super) fn authorize_path(client_id: &str, extra: &[(&str, &str)]) -> String {
     let mut pairs = vec![
         ("response_type", "code"),
         ("client_id", client_id),
@@ -55,7 +55,7 @@ fn authorize_path(client_id: &str, extra: &[(&str, &str)]) -> String {
     format!("/authorize?{}", form(&pairs))
 }
 
-async fn page(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> Page {
+pub(super) async fn page(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> Page {
     let answer = client.get(&authorize_path(client_id, extra)).await;
     assert_eq!(
         answer.status,
@@ -72,14 +72,14 @@ async fn page(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> P
     }
 }
 
-async fn click(client: &mut Client, page: &Page, headers: &[(&str, &str)]) -> Answer {
+pub(super) async fn click(client: &mut Client, page: &Page, headers: &[(&str, &str)]) -> Answer {
     let mut all = vec![FORM, ("cookie", page.cookie.as_str())];
     all.extend_from_slice(headers);
     let body = form(&[("ticket", &page.ticket), ("choice", "allow")]);
     client.send(Method::POST, "/authorize/consent", &all, body).await
 }
 
-const OURS: [(&str, &str); 1] = [("sec-fetch-site", "same-origin")];
+pub(super) const OURS: [(&str, &str); 1] = [("sec-fetch-site", "same-origin")];
 
 pub(super) async fn code(client: &mut Client, client_id: &str, extra: &[(&str, &str)]) -> String {
     let page = page(client, client_id, extra).await;
@@ -108,7 +108,7 @@ pub(super) async fn refresh(client: &mut Client, client_id: &str, token: &str) -
     client.send(Method::POST, "/token", &[FORM], body).await
 }
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let part = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
