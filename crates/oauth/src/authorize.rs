@@ -1,9 +1,8 @@
 //! The authorization endpoint (RFC 6749 4.1.1, OAuth 2.1): from a request to the question that is put to the user.
 //!
-//! Nothing here gives anything away: the best outcome is a [`Ticket`] for the consent page. A request whose client or
-//! redirect URI is bad is answered with a page and never with a redirect.
+//! Nothing here gives anything away: the best outcome is a [`Request`], about which [`crate::prompt`] asks the user. A
+//! request whose client or redirect URI is bad is answered with a page and never with a redirect.
 
-use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -11,12 +10,13 @@ pub use crate::answer::Answer;
 use crate::{
     access::allowed_scopes,
     answer::{ResponseMode, ReturnPath},
-    caller::{Caller, IdentityRules},
+    caller::{Caller, IdentityRules, Owner},
     client::{Client, ClientId, GrantType},
     error::{ErrorCode, OAuthError},
     metadata::SCOPES,
     params::Params,
     pkce::Challenge,
+    prompt::Prompt,
     publish::{self, Unpublished, Use},
     resource::Resource,
     secret::{Secret, SecretHash},
@@ -29,6 +29,8 @@ const MAX_STATE: usize = 2048;
 const MAX_NONCE: usize = 512;
 const MAX_RESOURCES: usize = 8;
 const MAX_SCOPES: usize = 64;
+/// How much of a name that a client made up is quoted back, in characters.
+const SHOWN: usize = 40;
 
 /// What the server's configuration says about authorizing.
 #[derive(Debug, Clone)]
@@ -52,6 +54,9 @@ pub struct Ticket {
     pub cookie: SecretHash,
     /// Stable id of the node that asked.
     pub node_id: String,
+    /// Whose node it was then. A ticket without it is of an earlier version and counts for nothing.
+    #[serde(default)]
+    pub owner: Option<Owner>,
     /// What was asked.
     pub request: Request,
     /// When the page is too old.
@@ -79,6 +84,12 @@ pub struct Request {
     pub nonce: Option<String>,
     /// PKCE.
     pub challenge: Challenge,
+    /// `prompt`.
+    #[serde(default)]
+    pub prompt: Prompt,
+    /// `max_age`, in seconds: how old the click may be on which the answer rests.
+    #[serde(default)]
+    pub max_age: Option<u64>,
 }
 
 /// What comes of an authorization request.
@@ -88,8 +99,8 @@ pub enum Outcome {
     Page(PageError),
     /// An error for the client, at its redirect URI.
     Redirect(Answer),
-    /// The question for the user.
-    Ask(Box<Question>),
+    /// A request that may be granted.
+    Valid(Box<Request>),
 }
 
 /// A question that is put to the user on a page of ours.
@@ -183,7 +194,6 @@ pub fn authorize(
     registrant: Option<&Caller>,
     rules: &Rules,
     now: OffsetDateTime,
-    rng: &mut dyn RngCore,
 ) -> Outcome {
     let Some(client) = client else {
         return Outcome::Page(PageError::UnknownClient);
@@ -212,21 +222,7 @@ pub fn authorize(
     }
     match request(params, client, &back, caller, rules, now) {
         Err(error) => Outcome::Redirect(back.refuse(error)),
-        Ok(request) => {
-            let (ticket_secret, cookie_secret) = (Secret::draw(rng), Secret::draw(rng));
-            let ticket = Ticket {
-                hash: ticket_secret.hash(),
-                cookie: cookie_secret.hash(),
-                node_id: caller.node_id.clone(),
-                request,
-                expires_at: now + TICKET_LIFETIME,
-            };
-            Outcome::Ask(Box::new(Question {
-                ticket,
-                ticket_secret,
-                cookie_secret,
-            }))
-        }
+        Ok(request) => Outcome::Valid(Box::new(request)),
     }
 }
 
@@ -256,6 +252,10 @@ fn request(
     rules: &Rules,
     now: OffsetDateTime,
 ) -> Result<Request, OAuthError> {
+    if let Some(name) = params.repeated(&["resource"]) {
+        let name: String = name.chars().take(SHOWN).collect();
+        return Err(invalid(&format!("{name} was sent more than once")));
+    }
     refuse_unsupported(params)?;
     if !client.grant_types.contains(&GrantType::AuthorizationCode) {
         return Err(OAuthError::new(
@@ -268,6 +268,9 @@ fn request(
     if nonce.as_ref().is_some_and(|nonce| nonce.len() > MAX_NONCE) {
         return Err(invalid("nonce is longer than 512 characters"));
     }
+    let prompt = Prompt::read(params)?;
+    let max_age = params.one("max_age")?.map(str::parse::<u64>).transpose();
+    let max_age = max_age.map_err(|_| invalid("max_age must be a number of seconds"))?;
     let resources = resources(params)?;
     let scopes = requested_scopes(params, client, !resources.is_empty())?;
     Ok(Request {
@@ -279,6 +282,8 @@ fn request(
         resources,
         nonce,
         challenge,
+        prompt,
+        max_age,
     })
 }
 
@@ -307,18 +312,6 @@ fn refuse_unsupported(params: &Params) -> Result<(), OAuthError> {
                 "response_type: only code is supported",
             ));
         }
-    }
-    if let Some(age) = params.one("max_age")? {
-        // Every authorization asks for a click now, which is as fresh as anybody can demand.
-        age.parse::<u64>()
-            .map_err(|_| invalid("max_age must be a number of seconds"))?;
-    }
-    let prompt = params.one("prompt")?.unwrap_or_default();
-    if prompt.split(' ').any(|word| word == "none") {
-        return Err(OAuthError::new(
-            ErrorCode::InteractionRequired,
-            "prompt: none cannot be granted, the user has to be asked",
-        ));
     }
     Ok(())
 }

@@ -174,6 +174,9 @@ pub struct Client {
     pub auth_method: AuthMethod,
     /// Where its users may be sent back to.
     pub redirect_uris: Vec<RedirectUri>,
+    /// Where they may be sent after a logout that it asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_logout_redirect_uris: Vec<RedirectUri>,
     /// What it may ask the token endpoint for.
     pub grant_types: Vec<GrantType>,
     /// Where it runs, as its redirect URIs show.

@@ -1,19 +1,23 @@
-//! The user's word: from a spent ticket to an authorization code.
+//! The user's word: from a spent ticket to an authorization code, a session and perhaps a remembered consent.
 //!
-//! Whether the click came from our own page is checked by the server before this is asked.
+//! Whether the click came from our own page is checked by the server before this is asked. A click is a login unless the
+//! browser has a session that serves the request: then the answer rests on that earlier click, and says so by its
+//! `auth_time`.
 
 use rand_core::RngCore;
 use time::OffsetDateTime;
 
 use crate::{
     access::allowed_scopes,
-    authorize::{Answer, PageError, Rules, Ticket, may_use},
+    authorize::{Answer, PageError, Request, Rules, Ticket, may_use},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
-    grant::{Authorization, CODE_LIFETIME, Code},
+    grant::Code,
+    prompt::Prompt,
+    remembered::{self, Remembered},
     secret::Secret,
-    subject::Subject,
+    session::Session,
 };
 
 /// What the user clicked.
@@ -30,13 +34,26 @@ pub enum Choice {
 pub enum Outcome {
     /// A page; the ticket is left as it is.
     Page(ConsentError),
-    /// The ticket is spent and the browser is sent back to the client.
-    Answered {
-        /// Where it is sent.
+    /// The user declined, or policy no longer allows it: the ticket is spent and the client is told.
+    Refused(Answer),
+    /// The ticket is spent and the browser takes a code to the client.
+    Allowed {
+        /// Carries the code.
         answer: Answer,
-        /// The code that is stored, when the user allowed and policy still does.
-        code: Option<Box<Code>>,
+        /// What is stored.
+        records: Box<Records>,
     },
+}
+
+/// What a click leaves behind.
+#[derive(Debug)]
+pub struct Records {
+    /// The code.
+    pub code: Code,
+    /// A new session and the secret for its cookie, when no earlier one served. It takes the place of the old one.
+    pub session: Option<(Session, Secret)>,
+    /// A consent that is remembered from now on.
+    pub remembered: Option<Remembered>,
 }
 
 /// Why a click counts for nothing.
@@ -60,10 +77,14 @@ pub enum ConsentError {
 pub struct Click<'a> {
     /// What was clicked.
     pub choice: Choice,
+    /// Whether the user wants not to be asked this again.
+    pub remember: bool,
     /// What the store has under the ticket in the form.
     pub ticket: Option<&'a Ticket>,
     /// What the browser sent as the page's cookie.
     pub cookie: Option<&'a str>,
+    /// The session that the browser's other cookie names, if the Caller has such a one.
+    pub session: Option<&'a Session>,
     /// The ticket's client.
     pub client: Option<&'a Client>,
     /// The node on this connection.
@@ -75,58 +96,48 @@ pub struct Click<'a> {
 /// Decides what a click gives.
 pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut dyn RngCore) -> Outcome {
     let Click {
-        choice,
-        ticket,
-        cookie,
-        client,
-        caller,
-        registrant,
+        ticket, client, caller, ..
     } = *click;
     let Some(ticket) = ticket.filter(|ticket| now < ticket.expires_at) else {
         return Outcome::Page(ConsentError::TooOld);
     };
-    if ticket.node_id != caller.node_id || !cookie.is_some_and(|cookie| ticket.cookie.verify(cookie)) {
+    let same_caller = ticket.node_id == caller.node_id && ticket.owner == Some(caller.owner());
+    if !same_caller || !click.cookie.is_some_and(|cookie| ticket.cookie.verify(cookie)) {
         return Outcome::Page(ConsentError::NotThePage);
     }
     let Some(client) = client else {
         return Outcome::Page(PageError::UnknownClient.into());
     };
-    if let Err(error) = may_use(client, caller, registrant, rules, now) {
+    if let Err(error) = may_use(client, caller, click.registrant, rules, now) {
         return Outcome::Page(error.into());
     }
     let request = &ticket.request;
-    let refused = |error| Outcome::Answered {
-        answer: request.refuse(&rules.issuer, error),
-        code: None,
-    };
-    if choice == Choice::Deny {
+    let refused = |error| Outcome::Refused(request.refuse(&rules.issuer, error));
+    if click.choice == Choice::Deny {
         return refused(OAuthError::new(ErrorCode::AccessDenied, "the user declined"));
     }
     let scopes = match allowed_scopes(&request.scopes, &request.resources, &client.id, caller, rules, now) {
         Ok(scopes) => scopes,
         Err(error) => return refused(error),
     };
-    let secret = Secret::draw(rng);
-    let code = Code {
-        hash: secret.hash(),
-        authorization: Authorization {
-            client: client.id.clone(),
-            subject: Subject::of(caller),
-            scopes,
-            resources: request.resources.clone(),
-            nonce: request.nonce.clone(),
-            auth_time: now,
-        },
-        redirect_uri: request.redirect_uri.clone(),
-        challenge: request.challenge.clone(),
-        expires_at: now + CODE_LIFETIME,
-        spent: false,
-        grant: None,
-    };
-    Outcome::Answered {
+    let session = click.session.filter(|session| serves(session, request, caller, now));
+    let begun = session.is_none().then(|| Session::begin(caller, now, rng));
+    let auth_time = session.map_or(now, |session| session.auth_time);
+    let may_be = remembered::may_be(client, click.registrant, &request.redirect_uri, now);
+    let (code, secret) = Code::issue(request, caller, scopes, auth_time, now, rng);
+    Outcome::Allowed {
         answer: request.accept(&rules.issuer, &secret),
-        code: Some(Box::new(code)),
+        records: Box::new(Records {
+            code,
+            session: begun,
+            remembered: (click.remember && may_be).then(|| Remembered::to(request, caller, now)),
+        }),
     }
+}
+
+/// Whether an earlier click counts as the login for `request`.
+fn serves(session: &Session, request: &Request, caller: &Caller, now: OffsetDateTime) -> bool {
+    request.prompt != Prompt::Login && session.is_live(caller, now) && session.is_fresh(request.max_age, now)
 }
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ pub enum ErrorCode {
     InvalidTarget,
     /// OpenID Connect Core 3.1.2.6: the request forbids the page that is needed.
     InteractionRequired,
+    /// OpenID Connect Core 3.1.2.6: nobody clicked in this browser, or not lately, or somebody else is meant.
+    LoginRequired,
+    /// OpenID Connect Core 3.1.2.6: the user has not consented to this for good.
+    ConsentRequired,
     /// OpenID Connect Core 6.1: request objects are not supported.
     RequestNotSupported,
     /// OpenID Connect Core 6.2.
@@ -57,6 +61,8 @@ impl ErrorCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::InteractionRequired => "interaction_required",
+            Self::LoginRequired => "login_required",
+            Self::ConsentRequired => "consent_required",
             Self::RequestNotSupported => "request_not_supported",
             Self::RequestUriNotSupported => "request_uri_not_supported",
             Self::InvalidToken => "invalid_token",

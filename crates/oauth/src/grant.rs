@@ -6,7 +6,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
-use crate::{client::ClientId, pkce::Challenge, resource::Resource, secret::SecretHash, subject::Subject};
+use crate::{
+    authorize::Request,
+    caller::Caller,
+    client::ClientId,
+    pkce::Challenge,
+    resource::Resource,
+    secret::{Secret, SecretHash},
+    subject::Subject,
+};
 
 /// How long a code may be redeemed.
 pub const CODE_LIFETIME: Duration = Duration::seconds(60);
@@ -51,6 +59,38 @@ pub struct Code {
     pub grant: Option<GrantId>,
 }
 
+impl Code {
+    /// The code that answers `request` of `caller` with `scopes`, resting on a click at `auth_time`; its text goes to the
+    /// client.
+    pub fn issue(
+        request: &Request,
+        caller: &Caller,
+        scopes: Vec<String>,
+        auth_time: OffsetDateTime,
+        now: OffsetDateTime,
+        rng: &mut dyn RngCore,
+    ) -> (Self, Secret) {
+        let secret = Secret::draw(rng);
+        let code = Self {
+            hash: secret.hash(),
+            authorization: Authorization {
+                client: request.client.clone(),
+                subject: Subject::of(caller),
+                scopes,
+                resources: request.resources.clone(),
+                nonce: request.nonce.clone(),
+                auth_time,
+            },
+            redirect_uri: request.redirect_uri.clone(),
+            challenge: request.challenge.clone(),
+            expires_at: now + CODE_LIFETIME,
+            spent: false,
+            grant: None,
+        };
+        (code, secret)
+    }
+}
+
 /// The public name of a grant. Access tokens carry it; it does not reveal the handle that refresh tokens carry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -89,6 +129,9 @@ pub struct Grant {
     pub authorization: Authorization,
     /// Stable id of the node that redeemed the code: the only one whose refresh tokens are accepted.
     pub node_id: String,
+    /// When the code was redeemed.
+    #[serde(default = "long_ago", with = "time::serde::timestamp")]
+    pub issued_at: OffsetDateTime,
     /// When it ends whatever happens.
     #[serde(with = "time::serde::timestamp")]
     pub expires_at: OffsetDateTime,
@@ -96,6 +139,11 @@ pub struct Grant {
     pub revoked: bool,
     /// Its refresh tokens, if the client asked for such at registration.
     pub refresh: Option<Rotation>,
+}
+
+/// For grants of an earlier version, which did not say.
+const fn long_ago() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
 }
 
 impl Grant {

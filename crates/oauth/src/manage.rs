@@ -53,6 +53,7 @@ pub fn replace(client: &Client, request: Request) -> Result<Client, OAuthError> 
     }
     let changed = Client {
         redirect_uris: request.redirect_uris,
+        post_logout_redirect_uris: request.post_logout_redirect_uris,
         grant_types: request.grant_types,
         application_type: request.application_type,
         scope: request.scope,

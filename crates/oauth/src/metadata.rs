@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     answer::ResponseMode,
     client::{AuthMethod, GrantType},
+    session::ACR,
 };
 
 /// The parts of the server that answer.
@@ -43,6 +44,12 @@ pub mod path {
     pub const REVOKE: &str = "/revoke";
     /// Userinfo (OpenID Connect Core 5.3).
     pub const USERINFO: &str = "/userinfo";
+    /// Logout (OpenID Connect RP-Initiated Logout).
+    pub const LOGOUT: &str = "/logout";
+    /// Where the logout page sends the user's word.
+    pub const LOGOUT_ANSWER: &str = "/logout/answer";
+    /// Where a person sees and takes back what is his.
+    pub const ME: &str = "/me";
 }
 
 /// The metadata of an authorization server.
@@ -81,9 +88,12 @@ pub struct Metadata {
 struct OpenId {
     #[serde(skip_serializing_if = "Option::is_none")]
     userinfo_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_session_endpoint: Option<String>,
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: Vec<&'static str>,
     claims_supported: Vec<&'static str>,
+    acr_values_supported: [&'static str; 1],
     request_uri_parameter_supported: bool,
 }
 
@@ -91,7 +101,7 @@ struct OpenId {
 pub const SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "tailnet"];
 
 /// The claims that ids or userinfo may carry.
-const CLAIMS: [&str; 20] = [
+const CLAIMS: [&str; 21] = [
     "sub",
     "iss",
     "aud",
@@ -100,6 +110,7 @@ const CLAIMS: [&str; 20] = [
     "auth_time",
     "nonce",
     "at_hash",
+    "acr",
     "amr",
     "name",
     "preferred_username",
@@ -143,9 +154,11 @@ impl Metadata {
         Self {
             openid: Some(OpenId {
                 userinfo_endpoint: features.codes.then(|| format!("{issuer}{}", path::USERINFO)),
+                end_session_endpoint: features.codes.then(|| format!("{issuer}{}", path::LOGOUT)),
                 subject_types_supported: ["public"],
                 id_token_signing_alg_values_supported: signing_algs.to_vec(),
                 claims_supported: CLAIMS.to_vec(),
+                acr_values_supported: [ACR],
                 // OpenID Connect Discovery 3 makes true the default.
                 request_uri_parameter_supported: false,
             }),

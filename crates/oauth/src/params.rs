@@ -1,5 +1,7 @@
 //! Request parameters, from a query or a form.
 
+use std::collections::BTreeSet;
+
 use url::form_urlencoded;
 
 use crate::error::{ErrorCode, OAuthError};
@@ -13,6 +15,13 @@ impl Params {
     /// parameter accepts.
     pub fn parse(encoded: &[u8]) -> Self {
         Self(form_urlencoded::parse(encoded).into_owned().collect())
+    }
+
+    /// Both requests' parameters: a query and the form beside it.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.0.extend(more.0);
+        self
     }
 
     /// A parameter that may be sent once. One without a value counts as not sent (RFC 6749 3.1).
@@ -39,6 +48,14 @@ impl Params {
             .ok_or_else(|| OAuthError::new(ErrorCode::InvalidRequest, format!("{name} is missing")))
     }
 
+    /// The first parameter that was sent more than once although it is not among `repeatable` (RFC 6749 3.1).
+    pub fn repeated(&self, repeatable: &[&str]) -> Option<&str> {
+        let mut seen = BTreeSet::new();
+        let sent = self.0.iter().filter(|(_, value)| !value.is_empty());
+        sent.map(|(name, _)| name.as_str())
+            .find(|name| !repeatable.contains(name) && !seen.insert(*name))
+    }
+
     /// Every value of a parameter that may be repeated; empty ones are left out.
     pub fn many<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.0
@@ -61,5 +78,7 @@ mod tests {
         assert!(params.one("d").unwrap_err().description().contains("d was sent"));
         assert!(params.required("b").unwrap_err().description().contains("b is missing"));
         assert_eq!(params.many("resource").collect::<Vec<_>>(), ["r1", "r2"]);
+        assert_eq!(params.repeated(&["resource"]), Some("d"));
+        assert_eq!(params.repeated(&["d", "resource"]), None);
     }
 }

@@ -147,6 +147,7 @@ pub fn register(
         secret: secret.as_ref().map(Secret::hash),
         auth_method: request.auth_method,
         redirect_uris: request.redirect_uris,
+        post_logout_redirect_uris: request.post_logout_redirect_uris,
         grant_types: request.grant_types,
         application_type: request.application_type,
         scope: request.scope,
@@ -208,6 +209,8 @@ pub struct Response<'a> {
     registration_access_token: Option<&'a str>,
     registration_client_uri: String,
     redirect_uris: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    post_logout_redirect_uris: Vec<&'a str>,
     token_endpoint_auth_method: AuthMethod,
     grant_types: Vec<&'static str>,
     response_types: &'static [&'static str],
@@ -238,6 +241,11 @@ impl<'a> Response<'a> {
             registration_access_token: registration_token,
             registration_client_uri: format!("{issuer}{}{}", path::CLIENTS, client.id),
             redirect_uris: client.redirect_uris.iter().map(|uri| uri.as_str()).collect(),
+            post_logout_redirect_uris: client
+                .post_logout_redirect_uris
+                .iter()
+                .map(|uri| uri.as_str())
+                .collect(),
             token_endpoint_auth_method: client.auth_method,
             grant_types: client.grant_types.iter().map(|grant| grant.as_str()).collect(),
             response_types: if client.redirect_uris.is_empty() {
@@ -262,8 +270,12 @@ impl core::fmt::Debug for Response<'_> {
 
 /// Joins what was refused and why into the sentence of an error, so that the bad one of several is named.
 fn refuse_redirect(uri: &str, why: &dyn core::fmt::Display) -> OAuthError {
+    refuse_uri("redirect_uris", uri, why)
+}
+
+fn refuse_uri(field: &str, uri: &str, why: &dyn core::fmt::Display) -> OAuthError {
     const SHOWN: usize = 200;
-    let mut description = String::from("redirect_uris: ");
+    let mut description = format!("{field}: ");
     description.extend(uri.chars().take(SHOWN));
     if uri.chars().nth(SHOWN).is_some() {
         description.push_str("...");

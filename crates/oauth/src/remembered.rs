@@ -12,7 +12,8 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     authorize::Request,
     caller::Caller,
-    client::ClientId,
+    client::{Client, ClientId},
+    publish,
     redirect::{Kind, RedirectUri},
     resource::Resource,
     subject::Subject,
@@ -100,11 +101,12 @@ fn mark(client: &ClientId, redirect_uri: &str, scopes: &[String], resources: &[R
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
-/// Whether a consent that sends its answer to `redirect_uri` may be remembered at all: the client must be `published`,
-/// or made by hand, and the answer must go to a web server. Behind a loopback address or a scheme of an app's own any
-/// program on the computer may be waiting.
-pub fn may_be(published: bool, redirect_uri: &str) -> bool {
-    published && RedirectUri::parse(redirect_uri).is_ok_and(|uri| uri.kind() == Kind::Web)
+/// Whether a consent to `client` that sends its answer to `redirect_uri` may be remembered at all: the client must be
+/// published, and the answer must go to a web server. Behind a loopback address or a scheme of an app's own any program on
+/// the computer may be waiting. `registrant` is what the netmap has about the node that registered the client.
+pub fn may_be(client: &Client, registrant: Option<&Caller>, redirect_uri: &str, now: OffsetDateTime) -> bool {
+    publish::published(client, registrant, now).is_some()
+        && RedirectUri::parse(redirect_uri).is_ok_and(|uri| uri.kind() == Kind::Web)
 }
 
 #[cfg(test)]

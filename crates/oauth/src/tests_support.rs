@@ -85,6 +85,7 @@ pub(crate) fn public_client() -> Client {
         secret: None,
         auth_method: AuthMethod::None,
         redirect_uris: vec![RedirectUri::parse("http://localhost/cb?x=1").unwrap()],
+        post_logout_redirect_uris: Vec::new(),
         grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
         application_type: ApplicationType::Native,
         scope: None,

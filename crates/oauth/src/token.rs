@@ -25,6 +25,7 @@ use crate::{
     grant::{Authorization, Grant, GrantId},
     params::Params,
     resource::Resource,
+    session::{ACR, AMR},
     subject::Subject,
 };
 
@@ -199,8 +200,8 @@ impl Making<'_> {
             "auth_time".into(),
             Value::from(authorization.auth_time.unix_timestamp()),
         );
-        // RFC 8176: proof of possession of a software key, the one of the node's tunnel.
-        id.insert("amr".into(), json!(["swk"]));
+        id.insert("acr".into(), Value::from(ACR));
+        id.insert("amr".into(), json!(AMR));
         if let Some(nonce) = &authorization.nonce {
             id.insert("nonce".into(), Value::from(nonce.as_str()));
         }

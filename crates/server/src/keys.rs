@@ -110,6 +110,13 @@ impl Keys {
             .find_map(|signer| signer.verify(Type::AccessToken, token))
     }
 
+    /// The claims of an id_token that one of our keys signed, also when it has expired.
+    pub(crate) fn id_claims(&self, token: &str) -> Option<Vec<u8>> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .find_map(|signer| signer.verify(Type::IdToken, token))
+    }
+
     /// The JWK set (RFC 7517 5) of the public halves.
     pub(crate) fn jwks(&self) -> &str {
         &self.jwks

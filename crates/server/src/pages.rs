@@ -115,7 +115,7 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
 }
 
 /// The question whether `client` may act for `caller`: what is known first, what it says about itself second.
-pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> Markup {
+pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question, may_be_remembered: bool) -> Markup {
     let request = &question.ticket.request;
     let who = caller.user_label();
     let name = client.descriptions.client_name.as_ref().map(|name| name.as_str());
@@ -149,6 +149,12 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question) -> 
             p.note { "You are " strong { (who) } " on " (caller.node_name) ": the key of this connection is that node's." }
             form method="post" action=(Route::Consent.path()) {
                 input type="hidden" name="ticket" value=(question.ticket_secret.reveal());
+                @if may_be_remembered {
+                    label.choice {
+                        input type="checkbox" name="remember" value="yes";
+                        span { "Do not ask me this again on " (caller.node_name) }
+                    }
+                }
                 div.actions {
                     button type="submit" name="choice" value="allow" { "Continue as " (who) }
                     button.quiet type="submit" name="choice" value="deny" { "Cancel" }

@@ -20,6 +20,8 @@ pub(crate) const fn of(code: ErrorCode) -> StatusCode {
         | ErrorCode::InvalidScope
         | ErrorCode::InvalidTarget
         | ErrorCode::InteractionRequired
+        | ErrorCode::LoginRequired
+        | ErrorCode::ConsentRequired
         | ErrorCode::RequestNotSupported
         | ErrorCode::RequestUriNotSupported => StatusCode::BAD_REQUEST,
     }

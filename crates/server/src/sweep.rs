@@ -6,6 +6,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     authorize::Ticket,
     client::Client,
+    form::Form,
     grant::{Code, Grant},
     remembered::Remembered,
     session::Session,
@@ -62,11 +63,13 @@ pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), Stor
         }
         for entry in &due {
             let mut reads = store.reads();
-            let (mut page, mut held) = (None, None);
+            let (mut open_page, mut held) = (None, None);
             match entry.what {
-                DueKind::Ticket => page = reads.get::<Ticket>(&entry.id).await?,
+                DueKind::Ticket => open_page = reads.get::<Ticket>(&entry.id).await?.map(|ticket| ticket.node_id),
+                DueKind::Form => open_page = reads.get::<Form>(&entry.id).await?.map(|form| form.subject.node_id),
                 DueKind::Code => held = reads.get::<Code>(&entry.id).await?.as_ref().map(Held::code),
                 DueKind::Grant => held = reads.get::<Grant>(&entry.id).await?.as_ref().map(Held::grant),
+                // Their entries go with them and come with a new time: what is found here has ended.
                 DueKind::Session | DueKind::Remembered => {}
             }
             let mut txn = reads.into_txn();
@@ -77,9 +80,10 @@ pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), Stor
                 DueKind::Grant => txn.delete::<Grant>(&entry.id),
                 DueKind::Session => txn.delete::<Session>(&entry.id),
                 DueKind::Remembered => txn.delete::<Remembered>(&entry.id),
+                DueKind::Form => txn.delete::<Form>(&entry.id),
             }
-            if let Some(page) = page {
-                txn.count(&open_pages(&page.node_id), -1, None);
+            if let Some(node_id) = open_page {
+                txn.count(&open_pages(&node_id), -1, None);
             }
             if let Some(held) = held {
                 txn.delete::<Held>(held.id());

@@ -7,6 +7,7 @@ use countersign_oauth::{
     authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
+    form::Form,
     grant::{Code, Grant},
 };
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,15 @@ impl Record for Ticket {
     }
 }
 
+impl Record for Form {
+    const TABLE: &'static str = "form";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.hash.to_text().into_bytes()
+    }
+}
+
 impl Record for Code {
     const TABLE: &'static str = "code";
     const FORMAT: u32 = 1;
@@ -129,6 +139,8 @@ pub enum DueKind {
     Session,
     /// A remembered consent.
     Remembered,
+    /// A [`Form`].
+    Form,
 }
 
 impl Record for Due {

@@ -3,7 +3,7 @@ use time::macros::datetime;
 use url::form_urlencoded;
 
 use super::*;
-use crate::tests_support::{Counting, alice, alice_with, bob, public_client, token_rules};
+use crate::tests_support::{alice, alice_with, bob, public_client, token_rules};
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 const GOOD: &str = "response_type=code&client_id=c1&redirect_uri=http%3A%2F%2Flocalhost%3A5000%2Fcb%3Fx%3D1&state=s%20t\
@@ -11,20 +11,12 @@ const GOOD: &str = "response_type=code&client_id=c1&redirect_uri=http%3A%2F%2Flo
 
 fn ask(form: &str, client: Option<&Client>, caller: &Caller, registrant: Option<&Caller>) -> Outcome {
     let params = Params::parse(form.as_bytes());
-    authorize(
-        &params,
-        client,
-        caller,
-        registrant,
-        &token_rules().authorize,
-        NOW,
-        &mut Counting::default(),
-    )
+    authorize(&params, client, caller, registrant, &token_rules().authorize, NOW)
 }
 
 fn asked(form: &str, caller: &Caller) -> Request {
     match ask(form, Some(&public_client()), caller, None) {
-        Outcome::Ask(question) => question.ticket.request,
+        Outcome::Valid(request) => *request,
         other => panic!("{other:?}"),
     }
 }
@@ -44,15 +36,13 @@ fn paged(form: &str, client: Option<&Client>, caller: &Caller) -> PageError {
 }
 
 #[test]
-fn a_good_request_becomes_a_question_bound_to_node_and_cookie() {
-    let Outcome::Ask(question) = ask(GOOD, Some(&public_client()), &alice(), None) else {
-        panic!()
-    };
-    assert_eq!(question.ticket.node_id, "nAlice");
-    assert!(question.ticket.cookie.verify(question.cookie_secret.reveal()));
-    assert!(question.ticket.hash.verify(question.ticket_secret.reveal()));
-    assert_eq!(question.ticket.request.state.as_deref(), Some("s t"));
-    assert_eq!(question.ticket.expires_at, NOW + TICKET_LIFETIME);
+fn a_good_request_is_understood() {
+    let request = asked(&format!("{GOOD}&nonce=n&max_age=60&prompt=login"), &alice());
+    assert_eq!(
+        (request.state.as_deref(), request.nonce.as_deref()),
+        (Some("s t"), Some("n"))
+    );
+    assert_eq!((request.prompt, request.max_age), (Prompt::Login, Some(60)));
 }
 
 #[test]
@@ -91,7 +81,8 @@ fn each_unsupported_or_missing_parameter_has_its_error() {
         (format!("{GOOD}&request=x"), "request_not_supported"),
         (format!("{GOOD}&request_uri=urn:x"), "request_uri_not_supported"),
         (format!("{GOOD}&response_mode=fragment"), "invalid_request"),
-        (format!("{GOOD}&prompt=none"), "interaction_required"),
+        (format!("{GOOD}&prompt=none+login"), "invalid_request"),
+        (format!("{GOOD}&max_age=-1"), "invalid_request"),
         (format!("{GOOD}&max_age=old"), "invalid_request"),
         (format!("{GOOD}&resource=relative"), "invalid_target"),
         (format!("{GOOD}&nonce={}", "n".repeat(600)), "invalid_request"),
@@ -99,8 +90,24 @@ fn each_unsupported_or_missing_parameter_has_its_error() {
     ] {
         assert_eq!(redirected(&form).0, code, "{form}");
     }
-    let unknown = format!("{GOOD}&prompt=login&max_age=0&ui_locales=de&claims=%7B%7D&unknown=1&login_hint=x");
-    asked(&unknown, &alice());
+    let ignored = "prompt=login&max_age=0&ui_locales=de&claims_locales=de&display=popup&acr_values=9&claims=%7B%7D\
+                   &unknown=1&login_hint=bob";
+    asked(&format!("{GOOD}&{ignored}"), &alice());
+}
+
+#[test]
+fn a_repeated_parameter_is_named_and_only_resource_may_be_repeated() {
+    let all = alice_with(&[r#"{"users":["*"],"resources":["*"]}"#]);
+    let two = format!("{GOOD}&resource=https://a.example/1&resource=https://a.example/2");
+    assert_eq!(asked(&two, &all).resources.len(), 2);
+    for name in ["nonce", "prompt", "max_age", "id_token_hint", "display", "made-up"] {
+        let (code, location) = redirected(&format!("{GOOD}&{name}=login&{name}=login"));
+        assert_eq!(code, "invalid_request");
+        assert!(
+            location.contains(&format!("{name}+was+sent+more+than+once")),
+            "{location}"
+        );
+    }
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn a_client_is_its_owners_until_its_node_publishes_it() {
     let publisher = alice_with(&[r#"{"countersign":{"publish_clients":true}}"#]);
     assert!(matches!(
         ask(GOOD, Some(&client), &bob(), Some(&publisher)),
-        Outcome::Ask(_)
+        Outcome::Valid(_)
     ));
     let elsewhere = Caller {
         node_id: "nOther".into(),
@@ -164,7 +171,10 @@ fn a_client_is_its_owners_until_its_node_publishes_it() {
         node_id: "nAlice2".into(),
         ..alice()
     };
-    assert!(matches!(ask(GOOD, Some(&client), &other_laptop, None), Outcome::Ask(_)));
+    assert!(matches!(
+        ask(GOOD, Some(&client), &other_laptop, None),
+        Outcome::Valid(_)
+    ));
 }
 
 proptest! {
@@ -182,7 +192,7 @@ proptest! {
                 prop_assert!(lands.query().unwrap().starts_with("x=1&"));
             }
             Outcome::Page(_) => {}
-            Outcome::Ask(_) => prop_assert!(false, "no PKCE was sent"),
+            Outcome::Valid(_) => prop_assert!(false, "no PKCE was sent"),
         }
     }
 }

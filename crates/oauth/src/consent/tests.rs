@@ -3,8 +3,13 @@ use time::{Duration, macros::datetime};
 use super::*;
 use crate::{
     authorize::{self, authorize},
+    hint::Hint,
     params::Params,
-    tests_support::{Counting, alice, alice_with, bob, public_client, token_rules},
+    prompt,
+    redirect::RedirectUri,
+    session::SESSION_LIFETIME,
+    subject::Subject,
+    tests_support::{Counting, alice, alice_with, bob, public_client, tagged, token_rules},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -17,16 +22,19 @@ fn shown(extra: &str, caller: &Caller) -> (Ticket, String) {
     );
     let rules = token_rules().authorize;
     let params = Params::parse(form.as_bytes());
-    match authorize(
-        &params,
-        Some(&public_client()),
-        caller,
-        None,
-        &rules,
-        NOW,
-        &mut Counting::default(),
-    ) {
-        authorize::Outcome::Ask(question) => (question.ticket, question.cookie_secret.reveal().to_owned()),
+    let client = public_client();
+    let authorize::Outcome::Valid(request) = authorize(&params, Some(&client), caller, None, &rules, NOW) else {
+        panic!()
+    };
+    let browser = prompt::Browser {
+        session: None,
+        remembered: None,
+        may_be_remembered: false,
+        navigates: false,
+        hint: &Hint::Absent,
+    };
+    match prompt::decide(*request, &browser, caller, &rules, NOW, &mut Counting::default()) {
+        prompt::Outcome::Ask(question) => (question.ticket, question.cookie_secret.reveal().to_owned()),
         other => panic!("{other:?}"),
     }
 }
@@ -35,8 +43,10 @@ fn click(choice: Choice, ticket: &Ticket, cookie: Option<&str>, caller: &Caller,
     let client = public_client();
     let click = Click {
         choice,
+        remember: true,
         ticket: Some(ticket),
         cookie,
+        session: None,
         client: Some(&client),
         caller,
         registrant: None,
@@ -47,10 +57,14 @@ fn click(choice: Choice, ticket: &Ticket, cookie: Option<&str>, caller: &Caller,
 #[test]
 fn a_click_gives_a_code_bound_to_everything_that_was_shown() {
     let (ticket, cookie) = shown("&nonce=n&scope=openid", &alice());
-    let Outcome::Answered { answer, code } = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
+    let Outcome::Allowed { answer, records } = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
         panic!()
     };
-    let code = code.unwrap();
+    assert!(
+        records.remembered.is_none(),
+        "an unpublished client is never remembered"
+    );
+    let code = records.code;
     assert!(
         answer.location.starts_with("http://localhost:5000/cb?x=1&code="),
         "{}",
@@ -83,10 +97,10 @@ fn a_click_gives_a_code_bound_to_everything_that_was_shown() {
 #[test]
 fn declining_sends_an_error_and_makes_no_code() {
     let (ticket, cookie) = shown("", &alice());
-    let Outcome::Answered { answer, code } = click(Choice::Deny, &ticket, Some(&cookie), &alice(), NOW) else {
+    let Outcome::Refused(answer) = click(Choice::Deny, &ticket, Some(&cookie), &alice(), NOW) else {
         panic!()
     };
-    assert!(code.is_none() && answer.location.contains("error=access_denied"));
+    assert!(answer.location.contains("error=access_denied"));
 }
 
 #[test]
@@ -96,6 +110,22 @@ fn another_browser_another_node_and_another_time_get_nothing() {
         (None, alice(), NOW),
         (Some("forged"), alice(), NOW),
         (Some(cookie.as_str()), bob(), NOW),
+        (
+            Some(cookie.as_str()),
+            Caller {
+                node_id: "nAlice".into(),
+                ..bob()
+            },
+            NOW,
+        ),
+        (
+            Some(cookie.as_str()),
+            Caller {
+                node_id: "nAlice".into(),
+                ..tagged()
+            },
+            NOW,
+        ),
         (
             Some(cookie.as_str()),
             Caller {
@@ -117,12 +147,100 @@ fn another_browser_another_node_and_another_time_get_nothing() {
 fn policy_is_asked_again_at_the_click() {
     let allowed = alice_with(&[r#"{"users":["alice"],"resources":["*"]}"#]);
     let (ticket, cookie) = shown("&resource=https://mcp.example", &allowed);
-    let Outcome::Answered { answer, code } = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
+    let Outcome::Refused(answer) = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
         panic!()
     };
-    assert!(code.is_none() && answer.location.contains("error=access_denied"));
+    assert!(answer.location.contains("error=access_denied"));
     assert!(matches!(
         click(Choice::Allow, &ticket, Some(&cookie), &allowed, NOW),
-        Outcome::Answered { code: Some(_), .. }
+        Outcome::Allowed { .. }
     ));
+}
+
+/// What a click leaves behind in a browser with this session, a while after the page was shown.
+fn records(extra: &str, session: Option<&Session>) -> Records {
+    let (ticket, cookie) = shown(extra, &alice());
+    let client = public_client();
+    let click = Click {
+        choice: Choice::Allow,
+        remember: false,
+        ticket: Some(&ticket),
+        cookie: Some(&cookie),
+        session,
+        client: Some(&client),
+        caller: &alice(),
+        registrant: None,
+    };
+    match decide(&click, &token_rules().authorize, LATER, &mut Counting::default()) {
+        Outcome::Allowed { records, .. } => *records,
+        other => panic!("{other:?}"),
+    }
+}
+
+const LATER: OffsetDateTime = datetime!(2026-11-24 12:01 UTC);
+
+#[test]
+fn a_click_begins_a_session_unless_an_earlier_one_serves() {
+    let earlier = Session::begin(&alice(), NOW, &mut Counting::default()).0;
+    let first = records("", None);
+    let (session, secret) = first.session.unwrap();
+    assert!(session.is_live(&alice(), LATER) && session.hash.verify(secret.reveal()));
+    assert_eq!(
+        (session.auth_time, session.expires_at),
+        (LATER, LATER + SESSION_LIFETIME)
+    );
+    assert_eq!(first.code.authorization.auth_time, LATER);
+
+    for extra in ["", "&prompt=consent", "&max_age=60"] {
+        let rests = records(extra, Some(&earlier));
+        assert!(rests.session.is_none(), "{extra}");
+        assert_eq!(rests.code.authorization.auth_time, NOW, "{extra}");
+    }
+    for extra in ["&prompt=login", "&max_age=0", "&max_age=59"] {
+        let renewed = records(extra, Some(&earlier));
+        assert_eq!(renewed.code.authorization.auth_time, LATER, "{extra}");
+        assert_eq!(renewed.session.unwrap().0.auth_time, LATER, "{extra}");
+    }
+    let bobs = Session::begin(&bob(), NOW, &mut Counting::default()).0;
+    let other = records("", Some(&bobs));
+    assert_eq!(
+        other.code.authorization.subject,
+        Subject::of(&alice()),
+        "never the cookie's"
+    );
+    assert_eq!(other.code.authorization.auth_time, LATER);
+}
+
+#[test]
+fn consent_is_remembered_on_the_users_wish_for_a_published_client_behind_a_web_server() {
+    let publisher = alice_with(&[r#"{"countersign":{"publish_clients":true}}"#]);
+    let remembered = |uri: &str, remember: bool, registrant: Option<&Caller>| {
+        let (mut ticket, cookie) = shown("&scope=openid", &alice());
+        ticket.request.redirect_uri = uri.into();
+        let client = Client {
+            redirect_uris: vec![RedirectUri::parse(uri).unwrap()],
+            ..public_client()
+        };
+        let click = Click {
+            choice: Choice::Allow,
+            remember,
+            ticket: Some(&ticket),
+            cookie: Some(&cookie),
+            session: None,
+            client: Some(&client),
+            caller: &alice(),
+            registrant,
+        };
+        match decide(&click, &token_rules().authorize, NOW, &mut Counting::default()) {
+            Outcome::Allowed { records, .. } => {
+                records.remembered.map(|had| had.covers(&ticket.request, &alice(), NOW))
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(remembered("https://app.example/cb", true, Some(&publisher)), Some(true));
+    assert_eq!(remembered("https://app.example/cb", false, Some(&publisher)), None);
+    assert_eq!(remembered("https://app.example/cb", true, None), None);
+    assert_eq!(remembered("http://localhost/cb", true, Some(&publisher)), None);
+    assert_eq!(remembered("cursor://app/cb", true, Some(&publisher)), None);
 }

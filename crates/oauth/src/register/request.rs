@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::refuse_redirect;
+use super::{refuse_redirect, refuse_uri};
 use crate::{
     client::{ApplicationType, AuthMethod, Descriptions, GrantType},
     error::{ErrorCode, OAuthError},
@@ -23,6 +23,7 @@ pub struct Request {
     /// Sent only when a registration is replaced.
     pub(crate) client_id: Option<String>,
     pub(crate) redirect_uris: Vec<RedirectUri>,
+    pub(crate) post_logout_redirect_uris: Vec<RedirectUri>,
     pub(crate) auth_method: AuthMethod,
     pub(crate) grant_types: Vec<GrantType>,
     pub(crate) application_type: ApplicationType,
@@ -36,6 +37,7 @@ pub struct Request {
 struct Raw {
     client_id: Option<Value>,
     redirect_uris: Option<Value>,
+    post_logout_redirect_uris: Option<Value>,
     token_endpoint_auth_method: Option<Value>,
     grant_types: Option<Value>,
     response_types: Option<Value>,
@@ -59,7 +61,7 @@ impl Request {
     pub fn parse(body: &[u8]) -> Result<Self, OAuthError> {
         let raw: Raw = serde_json::from_slice(body)
             .map_err(|error| metadata(format!("the body is not a JSON object of client metadata: {error}")))?;
-        let redirect_uris = redirect_uris(raw.redirect_uris)?;
+        let redirect_uris = uris("redirect_uris", raw.redirect_uris)?;
         let auth_method = auth_method(raw.token_endpoint_auth_method, &redirect_uris)?;
         let grant_types = grant_types(raw.grant_types, auth_method)?;
         response_types(raw.response_types)?;
@@ -73,6 +75,8 @@ impl Request {
         Ok(Self {
             client_id: string("client_id", raw.client_id)?,
             redirect_uris,
+            // RP-Initiated Logout 2.1: the same kinds of URIs.
+            post_logout_redirect_uris: uris("post_logout_redirect_uris", raw.post_logout_redirect_uris)?,
             auth_method,
             grant_types,
             application_type,
@@ -95,8 +99,8 @@ fn metadata(description: impl AsRef<str>) -> OAuthError {
     OAuthError::new(ErrorCode::InvalidClientMetadata, description)
 }
 
-fn redirect_uris(value: Option<Value>) -> Result<Vec<RedirectUri>, OAuthError> {
-    let invalid = |why: &str| OAuthError::new(ErrorCode::InvalidRedirectUri, format!("redirect_uris {why}"));
+fn uris(field: &str, value: Option<Value>) -> Result<Vec<RedirectUri>, OAuthError> {
+    let invalid = |why: &str| OAuthError::new(ErrorCode::InvalidRedirectUri, format!("{field} {why}"));
     let Some(value) = value else { return Ok(Vec::new()) };
     let Value::Array(items) = value else {
         return Err(invalid("must be an array of strings"));
@@ -107,7 +111,7 @@ fn redirect_uris(value: Option<Value>) -> Result<Vec<RedirectUri>, OAuthError> {
     let mut uris = Vec::with_capacity(items.len());
     for item in items {
         let text = item.as_str().ok_or_else(|| invalid("must be an array of strings"))?;
-        let uri = RedirectUri::parse(text).map_err(|error| refuse_redirect(text, &error))?;
+        let uri = RedirectUri::parse(text).map_err(|error| refuse_uri(field, text, &error))?;
         if !uris.contains(&uri) {
             uris.push(uri);
         }

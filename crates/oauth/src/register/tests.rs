@@ -275,3 +275,18 @@ impl RedirectOk {
         !uri.starts_with("http://a.") && !uri.starts_with("javascript")
     }
 }
+
+#[test]
+fn logout_addresses_are_registered_under_the_same_rules() {
+    let body =
+        |uri: &str| format!(r#"{{"redirect_uris":["https://app.example/cb"],"post_logout_redirect_uris":["{uri}"]}}"#);
+    let request = Request::parse(body("https://app.example/bye").as_bytes()).unwrap();
+    assert_eq!(request.post_logout_redirect_uris[0].as_str(), "https://app.example/bye");
+    for bad in ["http://app.example/bye", "javascript:alert(1)", "https://app.example/*"] {
+        let error = Request::parse(body(bad).as_bytes()).unwrap_err();
+        assert!(
+            error.description().starts_with("post_logout_redirect_uris: "),
+            "{error}"
+        );
+    }
+}

@@ -2,9 +2,12 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
+    answer::ResponseMode,
     params::Params,
     pkce::Challenge,
-    tests_support::{alice, bob},
+    prompt::Prompt,
+    publish::Publication,
+    tests_support::{alice, alice_with, bob, public_client},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -15,12 +18,14 @@ fn request() -> Request {
     Request {
         client: ClientId::from_request("c1"),
         redirect_uri: "https://app.example/cb".into(),
-        response_mode: crate::answer::ResponseMode::Query,
+        response_mode: ResponseMode::default(),
         state: Some("s".into()),
         scopes: vec!["openid".into(), "mcp".into()],
         resources: vec![Resource::parse("https://mcp.example/a").unwrap()],
         nonce: None,
         challenge: Challenge::read(&params).unwrap(),
+        prompt: Prompt::default(),
+        max_age: None,
     }
 }
 
@@ -96,14 +101,28 @@ fn a_consent_is_its_users_on_its_node_until_it_is_forgotten() {
 
 #[test]
 fn only_published_clients_behind_a_web_server_are_remembered() {
-    assert!(may_be(true, "https://app.example/cb"));
-    assert!(!may_be(false, "https://app.example/cb"), "an unpublished registration");
+    let publisher = alice_with(&[r#"{"countersign":{"publish_clients":true}}"#]);
+    let (client, web) = (public_client(), "https://app.example/cb");
+    assert!(may_be(&client, Some(&publisher), web, NOW));
+    assert!(
+        !may_be(&client, Some(&alice()), web, NOW),
+        "an unpublished registration"
+    );
+    assert!(!may_be(&client, None, web, NOW));
+    let by_an_admin = Client {
+        published: Some(Publication {
+            by: "root".into(),
+            at: NOW,
+        }),
+        ..client
+    };
+    assert!(may_be(&by_an_admin, None, web, NOW));
     for local in [
         "http://localhost:5000/cb",
         "http://127.0.0.1/cb",
         "cursor://x/cb",
         "nonsense",
     ] {
-        assert!(!may_be(true, local), "{local}");
+        assert!(!may_be(&by_an_admin, Some(&publisher), local, NOW), "{local}");
     }
 }

@@ -128,6 +128,7 @@ fn issue(asking: &Asking<'_>, code: &Code, rng: &mut dyn RngCore) -> Result<(Gra
         id: GrantId::of(&handle),
         authorization: authorization.clone(),
         node_id: caller.node_id.clone(),
+        issued_at: now,
         expires_at: now
             + if token.is_some() {
                 rules.grant_lifetime

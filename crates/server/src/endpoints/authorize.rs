@@ -1,54 +1,52 @@
-//! `GET` and `POST /authorize`: shows the consent page. Nothing is given away here.
+//! `GET` and `POST /authorize`: shows the consent page, or answers at once where no click is needed.
 
 use countersign_oauth::{
-    authorize::{self, Outcome, PageError, Question},
+    audit::AuditRecord,
+    authorize::{self, Answer, Outcome, PageError, Question},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
+    hint::Hint,
     params::Params,
+    prompt::{self, Browser},
+    remembered,
 };
 use countersign_store::{CommitError, Due, DueKind, Record as _, StoreError, Txn};
-use http::{HeaderMap, HeaderValue, Method, Request, header::SET_COOKIE};
+use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 
 use crate::{
     app::{App, Exchange},
     body, clock,
+    cookie::Cookie,
     endpoints::consent,
     event::{self, Decision},
     pages,
     reply::{self, Reply},
-    status,
+    sessions, status,
 };
 
 const EVENT: &str = "authorize";
+const ATTEMPTS: usize = 4;
+/// For what a browser says that it asks.
+const DEST: &str = "sec-fetch-dest";
 /// Consent pages that one node may have open. More are refused: each is a record for ten minutes.
 const MAX_OPEN: u64 = 200;
 
 pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request: Request<Incoming>) -> Reply {
     let (parts, incoming) = request.into_parts();
-    // An image, frame or fetch of a page could start this without its visitor noticing.
-    if parts
-        .headers
-        .get("sec-fetch-dest")
-        .is_some_and(|dest| dest != "document")
-    {
-        let error = OAuthError::new(
-            ErrorCode::AccessDenied,
-            "authorization is for whole pages, not for parts of one",
-        );
-        log(exchange, caller, "", Decision::Refused, error.description());
-        return reply::error_with_status(status::FOREIGN_ORIGIN, &error);
+    if let Some(reply) = refuse_part_of_a_page(exchange, caller, &parts.headers) {
+        return reply;
     }
-    let params = if parts.method == Method::POST {
+    // What a form says beside its query counts as well, so that the same thing said twice shows.
+    let mut params = Params::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    if parts.method == Method::POST {
         match body::form(&parts.headers, incoming, &app.config.limits).await {
-            Ok(params) => params,
+            Ok(more) => params = params.and(more),
             Err(reply) => return reply,
         }
-    } else {
-        Params::parse(parts.uri.query().unwrap_or_default().as_bytes())
-    };
-    match ask(app, exchange, caller, &params).await {
+    }
+    match answer(app, exchange, caller, &parts.headers, &params).await {
         Ok(reply) => reply,
         Err(error) => {
             tracing::error!(%error, request_id = exchange.request_id, "an authorization request could not be kept");
@@ -57,38 +55,101 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
     }
 }
 
-async fn ask(app: &App, exchange: &Exchange, caller: &Caller, params: &Params) -> Result<Reply, AuthorizeError> {
+async fn answer(
+    app: &App,
+    exchange: &Exchange,
+    caller: &Caller,
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<Reply, AuthorizeError> {
     let id = match authorize::client_id(params) {
         Ok(id) => id,
         Err(error) => return Ok(refuse(exchange, caller, "", &error)),
     };
-    let client = app.store.reads().get::<Client>(id.as_str()).await?;
-    let registrant = client
-        .as_ref()
-        .and_then(|client| app.directory.node(&client.registrant.node_id));
-    let outcome = authorize::authorize(
-        params,
-        client.as_ref(),
-        caller,
-        registrant.as_ref(),
-        &app.tokens.authorize,
-        exchange.now,
-        &mut clock::rng()?,
-    );
-    match (outcome, client) {
-        (Outcome::Page(error), _) => Ok(refuse(exchange, caller, id.as_str(), &error)),
-        (Outcome::Redirect(answer), _) => {
-            let reason = answer.error.as_ref().map(OAuthError::description).unwrap_or_default();
-            log(exchange, caller, id.as_str(), Decision::Refused, reason);
-            Ok(reply::answer(&answer))
+    let mut rng = clock::rng()?;
+    for _ in 0..ATTEMPTS {
+        let mut reads = app.store.reads();
+        let client = reads.get::<Client>(id.as_str()).await?;
+        let registrant = client
+            .as_ref()
+            .and_then(|client| app.directory.node(&client.registrant.node_id));
+        let rules = &app.tokens.authorize;
+        let request = match authorize::authorize(
+            params,
+            client.as_ref(),
+            caller,
+            registrant.as_ref(),
+            rules,
+            exchange.now,
+        ) {
+            Outcome::Page(error) => return Ok(refuse(exchange, caller, id.as_str(), &error)),
+            Outcome::Redirect(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
+            Outcome::Valid(request) => request,
+        };
+        let Some(client) = client else {
+            return Ok(refuse(exchange, caller, id.as_str(), &PageError::UnknownClient));
+        };
+        let may_be_remembered = remembered::may_be(&client, registrant.as_ref(), &request.redirect_uri, exchange.now);
+        let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
+        let consent = sessions::consent_to(&mut reads, &request, caller).await?;
+        let browser = Browser {
+            session: session.as_ref(),
+            remembered: consent.as_ref(),
+            may_be_remembered,
+            navigates: headers.get(DEST).is_some_and(|dest| dest == "document"),
+            hint: &hint(app, params),
+        };
+        match prompt::decide(*request, &browser, caller, rules, exchange.now, &mut rng) {
+            prompt::Outcome::Refused(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
+            prompt::Outcome::Ask(question) => {
+                return show(app, caller, &question, &client, may_be_remembered).await;
+            }
+            prompt::Outcome::Answered { answer, code } => {
+                let mut txn = reads.into_txn();
+                consent::keep_code(&mut txn, &code, &client)?;
+                let audit = AuditRecord::by(caller, "code_without_click", &exchange.request_id, exchange.now);
+                txn.audit(&audit.about(&client.id).with_detail(code.authorization.scopes.join(" ")))?;
+                match app.store.commit(txn).await {
+                    Ok(_) => {
+                        let why = "the user consented to this before";
+                        log(exchange, caller, id.as_str(), Decision::Allowed, why);
+                        return Ok(reply::answer(&answer));
+                    }
+                    // The session or consent ended at this moment: decide again.
+                    Err(CommitError::Conflict(_)) => {}
+                    Err(CommitError::Store(error)) => return Err(error.into()),
+                }
+            }
         }
-        (Outcome::Ask(question), Some(client)) => show(app, caller, &question, &client).await,
-        (Outcome::Ask(_), None) => Ok(refuse(exchange, caller, id.as_str(), &PageError::UnknownClient)),
+    }
+    Ok(reply::busy(
+        status::OVERLOADED,
+        "too much changes at once for this client; try again",
+    ))
+}
+
+fn hint(app: &App, params: &Params) -> Hint {
+    match params.one("id_token_hint") {
+        Ok(Some(text)) => Hint::verified(app.keys.id_claims(text).as_deref(), app.config.issuer.as_str()),
+        // A repeated one was refused before.
+        Ok(None) | Err(_) => Hint::Absent,
     }
 }
 
+fn send_back(exchange: &Exchange, caller: &Caller, client: &str, answer: &Answer) -> Reply {
+    let reason = answer.error.as_ref().map(OAuthError::description).unwrap_or_default();
+    log(exchange, caller, client, Decision::Refused, reason);
+    reply::answer(answer)
+}
+
 /// Keeps the ticket and shows the page that holds it.
-async fn show(app: &App, caller: &Caller, question: &Question, client: &Client) -> Result<Reply, AuthorizeError> {
+async fn show(
+    app: &App,
+    caller: &Caller,
+    question: &Question,
+    client: &Client,
+    may_be_remembered: bool,
+) -> Result<Reply, AuthorizeError> {
     let ticket = &question.ticket;
     let mut txn = Txn::new();
     txn.put(ticket)?;
@@ -109,16 +170,14 @@ async fn show(app: &App, caller: &Caller, question: &Question, client: &Client) 
         Err(CommitError::Store(error)) => return Err(error.into()),
     }
     debug_assert_eq!(ticket.id(), ticket.hash.to_text().into_bytes());
-    let markup = pages::consent(caller, client, question);
+    let markup = pages::consent(caller, client, question, may_be_remembered);
     let mut reply = reply::page_leading_to(
         status::FOUND,
         markup,
         &pages::redirect_source(&ticket.request.redirect_uri),
     );
-    let cookie = consent::Cookie::of(question.ticket_secret.reveal(), app.config.issuer.is_https());
-    if let Ok(value) = HeaderValue::from_str(&cookie.set(question.cookie_secret.reveal())) {
-        reply.headers_mut().append(SET_COOKIE, value);
-    }
+    let cookie = Cookie::of_page(question.ticket_secret.reveal(), app.config.issuer.is_https());
+    cookie.set(question.cookie_secret.reveal(), &mut reply);
     Ok(reply)
 }
 
@@ -132,6 +191,17 @@ fn refuse(exchange: &Exchange, caller: &Caller, client: &str, error: &PageError)
 
 fn log(exchange: &Exchange, caller: &Caller, client: &str, decision: Decision, reason: &str) {
     event::decided(EVENT, caller, client, decision, &exchange.request_id, reason);
+}
+
+/// Refuses what is not a whole page: an image, frame or fetch of some page could start this without its visitor noticing.
+pub(crate) fn refuse_part_of_a_page(exchange: &Exchange, caller: &Caller, headers: &HeaderMap) -> Option<Reply> {
+    headers.get(DEST).filter(|dest| *dest != "document")?;
+    let error = OAuthError::new(
+        ErrorCode::AccessDenied,
+        "this address is for whole pages, not for parts of one",
+    );
+    log(exchange, caller, "", Decision::Refused, error.description());
+    Some(reply::error_with_status(status::FOREIGN_ORIGIN, &error))
 }
 
 /// Whether a browser says that our own page caused a request: by Fetch Metadata, or by `Origin` where that is absent.

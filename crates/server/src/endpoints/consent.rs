@@ -5,23 +5,25 @@ use countersign_oauth::{
     authorize::Ticket,
     caller::Caller,
     client::Client,
-    consent::{self, Choice, Click, Outcome},
+    consent::{self, Choice, Click, Outcome, Records},
     grant::{Code, SPENT_CODE_MEMORY},
     params::Params,
     secret::SecretHash,
+    session::Session,
 };
-use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn, UnusedUntil};
-use http::{HeaderMap, Request, header::COOKIE};
+use countersign_store::{CommitError, Due, DueKind, Held, Record as _, StoreError, Txn, UnusedUntil};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use crate::{
     app::{App, Exchange},
     body, clock,
+    cookie::Cookie,
     endpoints::authorize::comes_from_our_page,
     event::{self, Decision},
     pages,
     reply::{self, Reply},
-    status,
+    sessions, status,
 };
 
 const EVENT: &str = "consent";
@@ -71,7 +73,10 @@ async fn decide(
         ));
     };
     let choice = if choice == "allow" { Choice::Allow } else { Choice::Deny };
-    let cookie = Cookie::of(secret, app.config.issuer.is_https()).find(headers);
+    let remember = params.one("remember").ok().flatten() == Some("yes");
+    let https = app.config.issuer.is_https();
+    let cookie = Cookie::of_page(secret, https);
+    let cookie_text = cookie.find(headers);
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
@@ -83,27 +88,30 @@ async fn decide(
         let registrant = client
             .as_ref()
             .and_then(|client| app.directory.node(&client.registrant.node_id));
+        let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
         let click = Click {
             choice,
+            remember,
             ticket: ticket.as_ref(),
-            cookie: cookie.as_deref(),
+            cookie: cookie_text.as_deref(),
+            session: session.as_ref(),
             client: client.as_ref(),
             caller,
             registrant: registrant.as_ref(),
         };
         let id = client.as_ref().map(|client| client.id.to_string()).unwrap_or_default();
-        let (answer, code) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
+        let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
             Outcome::Page(error) => return Ok(refuse(exchange, caller, &id, &error.to_string())),
-            Outcome::Answered { answer, code } => (answer, code),
+            Outcome::Refused(answer) => (answer, None),
+            Outcome::Allowed { answer, records } => (answer, Some(records)),
         };
-        let txn = transaction(
-            reads,
-            exchange,
-            caller,
-            ticket.as_ref(),
-            client.as_ref(),
-            code.as_deref(),
-        )?;
+        let mut txn = reads.into_txn();
+        if let Some(ticket) = &ticket {
+            spend(&mut txn, ticket);
+        }
+        if let Some((records, client)) = records.as_deref().zip(client.as_ref()) {
+            keep(app, exchange, caller, &mut txn, records, client, session.as_ref()).await?;
+        }
         match app.store.commit(txn).await {
             Ok(_) => {
                 let (decision, reason) = match &answer.error {
@@ -112,7 +120,10 @@ async fn decide(
                 };
                 event::decided(EVENT, caller, &id, decision, &exchange.request_id, reason);
                 let mut reply = reply::answer(&answer);
-                Cookie::of(secret, app.config.issuer.is_https()).forget(&mut reply);
+                cookie.forget(&mut reply);
+                if let Some((_, secret)) = records.as_deref().and_then(|records| records.session.as_ref()) {
+                    Cookie::of_session(https).set(secret.reveal(), &mut reply);
+                }
                 return Ok(reply);
             }
             Err(CommitError::Conflict(_)) => {}
@@ -127,31 +138,46 @@ async fn decide(
     ))
 }
 
-/// The ticket is spent whatever was clicked; a code makes its client one that is used.
-fn transaction(
-    reads: Reads<'_>,
+/// The ticket is spent whatever was clicked.
+fn spend(txn: &mut Txn, ticket: &Ticket) {
+    txn.delete::<Ticket>(ticket.id());
+    txn.delete::<Due>(
+        Due {
+            at: ticket.expires_at,
+            what: DueKind::Ticket,
+            id: ticket.hash.to_text(),
+        }
+        .id(),
+    );
+    txn.count(&open_pages(&ticket.node_id), -1, None);
+}
+
+/// What a click leaves behind; `before` is the session that the browser came with.
+async fn keep(
+    app: &App,
     exchange: &Exchange,
     caller: &Caller,
-    ticket: Option<&Ticket>,
-    client: Option<&Client>,
-    code: Option<&Code>,
-) -> Result<Txn, StoreError> {
-    let mut txn = reads.into_txn();
-    if let Some(ticket) = ticket {
-        txn.delete::<Ticket>(ticket.id());
-        txn.delete::<Due>(
-            Due {
-                at: ticket.expires_at,
-                what: DueKind::Ticket,
-                id: ticket.hash.to_text(),
-            }
-            .id(),
-        );
-        txn.count(&open_pages(&ticket.node_id), -1, None);
+    txn: &mut Txn,
+    records: &Records,
+    client: &Client,
+    before: Option<&Session>,
+) -> Result<(), StoreError> {
+    keep_code(txn, &records.code, client)?;
+    let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
+    let scopes = records.code.authorization.scopes.join(" ");
+    txn.audit(&audit("consent_given").with_detail(scopes.as_str()))?;
+    if let Some((session, _)) = &records.session {
+        sessions::keep_session(&app.store, txn, session, before).await?;
     }
-    let Some((code, client)) = code.zip(client) else {
-        return Ok(txn);
-    };
+    if let Some(consent) = &records.remembered {
+        sessions::keep_consent(&app.store, txn, consent).await?;
+        txn.audit(&audit("consent_remembered").with_detail(scopes))?;
+    }
+    Ok(())
+}
+
+/// Keeps a code and whose it is; its client is now one that is used.
+pub(crate) fn keep_code(txn: &mut Txn, code: &Code, client: &Client) -> Result<(), StoreError> {
     txn.put(code)?;
     txn.put(&Held::code(code))?;
     txn.put(&Due {
@@ -164,71 +190,15 @@ fn transaction(
             unused_until: None,
             ..client.clone()
         })?;
-        txn.delete::<UnusedUntil>(
-            UnusedUntil {
-                at,
-                client: client.id.clone(),
-            }
-            .id(),
-        );
+        let client = client.id.clone();
+        txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
     }
-    let audit = AuditRecord::by(caller, "consent_given", &exchange.request_id, exchange.now).about(&client.id);
-    txn.audit(&audit.with_detail(code.authorization.scopes.join(" ")))?;
-    Ok(txn)
+    Ok(())
 }
 
 fn refuse(exchange: &Exchange, caller: &Caller, client: &str, reason: &str) -> Reply {
     event::decided(EVENT, caller, client, Decision::Refused, &exchange.request_id, reason);
     reply::page(status::BAD_PAGE, pages::refusal(reason, &exchange.request_id))
-}
-
-/// The cookie that ties a consent page to the browser it was shown in, one for each page.
-///
-/// On https its name begins with `__Host-`, so no sibling host of the tailnet can set it; Chromium stores no such
-/// name on http.
-pub(crate) struct Cookie {
-    name: String,
-    https: bool,
-}
-
-impl Cookie {
-    /// The cookie of the page that holds `ticket`.
-    pub(crate) fn of(ticket: &str, https: bool) -> Self {
-        let prefix = if https { "__Host-" } else { "" };
-        // A hash, so that the name gives nothing of the ticket away.
-        let mark: String = SecretHash::of(ticket).to_text().chars().take(12).collect();
-        Self {
-            name: format!("{prefix}consent-{mark}"),
-            https,
-        }
-    }
-
-    pub(crate) fn set(&self, value: &str) -> String {
-        self.with(value, 600)
-    }
-
-    fn with(&self, value: &str, max_age: u32) -> String {
-        let secure = if self.https { "; Secure" } else { "" };
-        format!(
-            "{}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}",
-            self.name
-        )
-    }
-
-    fn find(&self, headers: &HeaderMap) -> Option<String> {
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        cookies
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == self.name)
-            .map(|(_, value)| value.to_owned())
-    }
-
-    fn forget(&self, reply: &mut Reply) {
-        if let Ok(value) = http::HeaderValue::from_str(&self.with("", 0)) {
-            reply.headers_mut().append(http::header::SET_COOKIE, value);
-        }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

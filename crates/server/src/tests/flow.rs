@@ -286,7 +286,7 @@ async fn errors_are_pages_or_go_back_to_the_client() {
     assert_eq!((other.status, other.header("location")), (StatusCode::BAD_REQUEST, ""));
     let back = alice.get(&authorize_path(&id, &[("prompt", "none")])).await;
     assert_eq!(back.status, StatusCode::SEE_OTHER);
-    assert!(back.header("location").contains("error=interaction_required"));
+    assert!(back.header("location").contains("error=login_required"));
     assert!(back.header("location").contains("iss="));
 
     let bob = rig.client(&Node::bob()).await.get(&authorize_path(&id, &[])).await;
