@@ -12,13 +12,14 @@ mod problem;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use countersign_server::Issuer;
+use countersign_server::{ClaimSettings, Issuer, TokenSettings};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
@@ -51,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) registration: Registration,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) routers_are_users: bool,
+    pub(crate) require_grant: bool,
+    pub(crate) tokens: TokenSettings,
+    pub(crate) claims: ClaimSettings,
+    pub(crate) audit_retention: Duration,
     pub(crate) netmap_max_age: Duration,
     /// Bytes.
     pub(crate) connection_memory: u64,
@@ -143,6 +148,10 @@ impl Reader<'_> {
         let registration = self.one("registration", parse::registration);
         let cors_origins = self.many("cors_origins", parse::origin);
         let routers_are_users = self.one("routers_are_users", parse::boolean);
+        let require_grant = self.one("require_grant", parse::boolean);
+        let tokens = self.tokens();
+        let claims = self.claims();
+        let audit_retention = self.one("audit_retention", tokens::audit_retention);
         let netmap_max_age = self.one("netmap_max_age", parse::duration);
         let connection_memory = self.one("connection_memory", parse::connection_memory);
         let dcr_max_clients_per_user = self.one("dcr_max_clients_per_user", parse::count);
@@ -168,6 +177,10 @@ impl Reader<'_> {
             registration: registration?,
             cors_origins: cors_origins?,
             routers_are_users: routers_are_users?,
+            require_grant: require_grant?,
+            tokens: tokens?,
+            claims: claims?,
+            audit_retention: audit_retention?,
             netmap_max_age: netmap_max_age?,
             connection_memory: connection_memory?,
             dcr_max_clients_per_user: dcr_max_clients_per_user?,

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     access::allowed_scopes,
     caller::Caller,
-    claims,
+    claims::{self, Place},
     client::{Client, ClientId},
     error::{ErrorCode, OAuthError},
     grant::{Grant, GrantId},
@@ -141,9 +141,9 @@ pub fn userinfo(
     let live = standing
         .live
         .filter(|_| for_us && token.gid.is_some() && is_good(token, standing, rules, now));
-    let live = live.ok_or_else(invalid)?;
+    let (live, client) = live.zip(standing.client).ok_or_else(invalid)?;
     let scopes: Vec<String> = token.scope.split(' ').map(str::to_owned).collect();
-    let mut claims = claims::about(live, &scopes, &rules.issuer_host, true);
+    let mut claims = claims::about(live, &scopes, client, &rules.claims, Place::Userinfo);
     claims.insert("sub".into(), Value::from(token.sub.as_str()));
     Ok(claims)
 }

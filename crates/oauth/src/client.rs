@@ -11,6 +11,7 @@ use crate::{
     publish::Publication,
     redirect::RedirectUri,
     secret::SecretHash,
+    signing::SigningAlg,
     text::DisplayText,
 };
 
@@ -183,6 +184,12 @@ pub struct Client {
     pub application_type: ApplicationType,
     /// The scopes it may ask for; `None` means it named none, so policy alone decides.
     pub scope: Option<Vec<String>>,
+    /// What its tokens are signed with (`id_token_signed_response_alg`).
+    #[serde(default)]
+    pub signing_alg: SigningAlg,
+    /// Whether its id_tokens carry tsidp's claims about the user's node whatever scope it asks for (`tsidp_claims`).
+    #[serde(default)]
+    pub tsidp_claims: bool,
     /// What it says about itself.
     pub descriptions: Descriptions,
     /// To whom it belongs.

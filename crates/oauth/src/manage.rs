@@ -3,11 +3,13 @@
 //! Whoever holds the registration token may, on a node of the client's owner: a token that leaks to somebody else's
 //! node is of no use there.
 
+use time::OffsetDateTime;
+
 use crate::{
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
-    register::Request,
+    register::{self, Request},
 };
 
 /// Whether `presented`, the bearer token of a request of `caller`, may manage `client`.
@@ -41,7 +43,7 @@ pub fn admit<'a>(
 /// # Errors
 /// `invalid_client_metadata` when the request names another client, or another way to authenticate: that needs a
 /// registration of its own.
-pub fn replace(client: &Client, request: Request) -> Result<Client, OAuthError> {
+pub fn replace(client: &Client, request: Request, caller: &Caller, now: OffsetDateTime) -> Result<Client, OAuthError> {
     let invalid = |description: &str| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
     if request.client_id.as_deref().is_some_and(|id| id != client.id.as_str()) {
         return Err(invalid("client_id differs from the client at this address"));
@@ -51,12 +53,15 @@ pub fn replace(client: &Client, request: Request) -> Result<Client, OAuthError> 
             "token_endpoint_auth_method cannot be changed; register another client",
         ));
     }
+    register::admit_tsidp_claims(&request, client.tsidp_claims, caller, now)?;
     let changed = Client {
         redirect_uris: request.redirect_uris,
         post_logout_redirect_uris: request.post_logout_redirect_uris,
         grant_types: request.grant_types,
         application_type: request.application_type,
         scope: request.scope,
+        signing_alg: request.signing_alg,
+        tsidp_claims: request.tsidp_claims,
         descriptions: request.descriptions,
         ..client.clone()
     };
@@ -70,7 +75,7 @@ mod tests {
     use crate::{
         publish::Publication,
         secret::SecretHash,
-        tests_support::{alice, bob, public_client},
+        tests_support::{alice, alice_with, bob, public_client},
     };
 
     fn client() -> Client {
@@ -95,11 +100,16 @@ mod tests {
         }
     }
 
+    fn replaced(client: &Client, body: &str, caller: &Caller) -> Result<Client, OAuthError> {
+        let request = Request::parse(body.as_bytes()).unwrap();
+        replace(client, request, caller, OffsetDateTime::UNIX_EPOCH)
+    }
+
     #[test]
     fn metadata_is_replaced_and_identity_stays() {
         let body =
             r#"{"client_id":"c1","redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none"}"#;
-        let changed = replace(&client(), Request::parse(body.as_bytes()).unwrap()).unwrap();
+        let changed = replaced(&client(), body, &alice()).unwrap();
         assert_eq!(changed.redirect_uris[0].as_str(), "https://new.example/cb");
         assert_eq!((&changed.id, &changed.owner), (&client().id, &client().owner));
         let published = Client {
@@ -109,14 +119,28 @@ mod tests {
             }),
             ..changed.clone()
         };
-        let put = |body: &str| replace(&published, Request::parse(body.as_bytes()).unwrap()).unwrap();
+        let put = |body: &str| replaced(&published, body, &alice()).unwrap();
         assert_eq!(put(body), published, "what was published is still the same");
         assert_eq!(put(&body.replace("new", "evil")).published, None);
         for bad in [
             body.replace("c1", "c2"),
             body.replace("\"none\"", "\"client_secret_post\""),
         ] {
-            assert!(replace(&client(), Request::parse(bad.as_bytes()).unwrap()).is_err());
+            assert!(replaced(&client(), &bad, &alice()).is_err());
         }
+    }
+
+    #[test]
+    fn tsidps_claims_stay_but_come_only_by_an_administrator() {
+        let body =
+            r#"{"redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none","tsidp_claims":true}"#;
+        let error = replaced(&client(), body, &alice()).unwrap_err();
+        assert!(error.description().contains("allow_admin_ui"), "{error:?}");
+        let administrator = alice_with(&[r#"{"allow_admin_ui":true}"#]);
+        let changed = replaced(&client(), body, &administrator).unwrap();
+        assert!(changed.tsidp_claims);
+        assert!(replaced(&changed, body, &alice()).unwrap().tsidp_claims);
+        let without = body.replace("true", "false");
+        assert!(!replaced(&changed, &without, &alice()).unwrap().tsidp_claims);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     answer::ResponseMode,
     client::{AuthMethod, GrantType},
     session::ACR,
+    signing::SigningAlg,
 };
 
 /// The parts of the server that answer.
@@ -101,7 +102,7 @@ struct OpenId {
 pub const SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "tailnet"];
 
 /// The claims that ids or userinfo may carry.
-const CLAIMS: [&str; 21] = [
+const CLAIMS: [&str; 24] = [
     "sub",
     "iss",
     "aud",
@@ -114,8 +115,11 @@ const CLAIMS: [&str; 21] = [
     "amr",
     "name",
     "preferred_username",
+    "username",
     "picture",
     "email",
+    "email_verified",
+    "groups",
     "node",
     "nid",
     "key",
@@ -150,13 +154,13 @@ impl Metadata {
     }
 
     /// The OpenID Connect document: the same, and what OpenID Connect asks for beyond it.
-    pub fn openid(issuer: &str, features: Features, signing_algs: &[&'static str]) -> Self {
+    pub fn openid(issuer: &str, features: Features) -> Self {
         Self {
             openid: Some(OpenId {
                 userinfo_endpoint: features.codes.then(|| format!("{issuer}{}", path::USERINFO)),
                 end_session_endpoint: features.codes.then(|| format!("{issuer}{}", path::LOGOUT)),
                 subject_types_supported: ["public"],
-                id_token_signing_alg_values_supported: signing_algs.to_vec(),
+                id_token_signing_alg_values_supported: SigningAlg::ALL.iter().map(|alg| alg.as_str()).collect(),
                 claims_supported: CLAIMS.to_vec(),
                 acr_values_supported: [ACR],
                 // OpenID Connect Discovery 3 makes true the default.

@@ -20,6 +20,7 @@ use crate::{
     policy::{CAPABILITY, Denied, Ground, OPEN_NETWORK},
     remedy::Remedy,
     secret::Secret,
+    signing::SigningAlg,
 };
 
 mod request;
@@ -139,6 +140,9 @@ pub fn register(
     if rules.max_clients_per_owner != 0 && owned >= rules.max_clients_per_owner {
         return Outcome::Refused(over_quota(&owner, rules.max_clients_per_owner).into());
     }
+    if let Err(error) = admit_tsidp_claims(&request, false, caller, now) {
+        return Outcome::Refused(error.into());
+    }
     let secret = request.auth_method.is_confidential().then(|| Secret::draw(rng));
     let registration_token = Secret::draw(rng);
     let client = Client {
@@ -151,6 +155,8 @@ pub fn register(
         grant_types: request.grant_types,
         application_type: request.application_type,
         scope: request.scope,
+        signing_alg: request.signing_alg,
+        tsidp_claims: request.tsidp_claims,
         descriptions: request.descriptions,
         owner,
         registrant: Registrant::of(caller),
@@ -163,6 +169,29 @@ pub fn register(
         secret,
         registration_token,
     }))
+}
+
+/// Whether `caller` may give a client tsidp's claims, which tell of every user's node without asking him by scope.
+/// That is for administrators to decide; a client that `had` them keeps them.
+///
+/// # Errors
+/// `invalid_client_metadata` that says who could.
+pub(crate) fn admit_tsidp_claims(
+    request: &Request,
+    had: bool,
+    caller: &Caller,
+    now: OffsetDateTime,
+) -> Result<(), OAuthError> {
+    if !request.tsidp_claims || had || caller.policy.may_administer(&caller.names(), now).is_ok() {
+        return Ok(());
+    }
+    Err(OAuthError::new(
+        ErrorCode::InvalidClientMetadata,
+        format!(
+            "tsidp_claims is for callers to whom the tailnet policy grants allow_admin_ui in {CAPABILITY}; others ask for \
+             the scope tailnet"
+        ),
+    ))
 }
 
 fn denied(description: impl AsRef<str>) -> OAuthError {
@@ -215,6 +244,9 @@ pub struct Response<'a> {
     grant_types: Vec<&'static str>,
     response_types: &'static [&'static str],
     application_type: ApplicationType,
+    id_token_signed_response_alg: SigningAlg,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tsidp_claims: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     #[serde(flatten)]
@@ -254,6 +286,8 @@ impl<'a> Response<'a> {
                 &["code"]
             },
             application_type: client.application_type,
+            id_token_signed_response_alg: client.signing_alg,
+            tsidp_claims: client.tsidp_claims,
             scope: client.scope.as_ref().map(|scopes| scopes.join(" ")),
             descriptions: &client.descriptions,
         }

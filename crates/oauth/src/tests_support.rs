@@ -8,10 +8,13 @@ use time::OffsetDateTime;
 use crate::{
     authorize,
     caller::{Caller, IdentityRules, Owner, Who},
+    claims,
     client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, GrantType, Registrant},
     policy::Policy,
     redirect::RedirectUri,
-    register, token,
+    register,
+    signing::SigningAlg,
+    token,
 };
 
 /// Random bytes that anybody can predict: 0, 1, 2, …
@@ -89,6 +92,8 @@ pub(crate) fn public_client() -> Client {
         grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
         application_type: ApplicationType::Native,
         scope: None,
+        signing_alg: SigningAlg::Es256,
+        tsidp_claims: false,
         descriptions: Descriptions::default(),
         owner: Owner::User(1),
         registrant: Registrant::of(&alice()),
@@ -130,7 +135,11 @@ pub(crate) fn token_rules() -> token::Rules {
             require_grant: false,
             identity: registration_rules().identity,
         },
-        issuer_host: "idp.example.ts.net".into(),
+        claims: claims::Rules {
+            issuer_host: "idp.example.ts.net".into(),
+            ..claims::Rules::default()
+        },
+        access_lifetime: time::Duration::minutes(5),
         grant_lifetime: time::Duration::days(30),
         refresh_grace: time::Duration::minutes(10),
     }

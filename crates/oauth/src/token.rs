@@ -11,7 +11,6 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand_core::RngCore;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
@@ -19,7 +18,7 @@ use crate::{
     access::allowed_scopes,
     authorize,
     caller::Caller,
-    claims,
+    claims::{self, Place},
     client::Client,
     error::{ErrorCode, OAuthError},
     grant::{Authorization, Grant, GrantId},
@@ -29,16 +28,15 @@ use crate::{
     subject::Subject,
 };
 
-/// How long an access token or id_token is good.
-pub const ACCESS_LIFETIME: Duration = Duration::minutes(5);
-
 /// What the server's configuration says about tokens.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// What authorization asks as well.
     pub authorize: authorize::Rules,
-    /// The host of the issuer.
-    pub issuer_host: String,
+    /// What is said about people.
+    pub claims: claims::Rules,
+    /// How long an access token or id_token is good.
+    pub access_lifetime: Duration,
     /// How long a grant lives whatever happens.
     pub grant_lifetime: Duration,
     /// How long a spent refresh token still gives its successor to the node that rotated it.
@@ -92,11 +90,6 @@ pub struct Response<'a> {
     /// The refresh token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<&'a str>,
-}
-
-/// The claim `at_hash` for an access token signed with a SHA-256 algorithm (OpenID Connect Core 3.1.3.6).
-pub fn at_hash(access_token: &str) -> String {
-    URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16])
 }
 
 /// Whether `live`, what the netmap says about the subject's node, still carries the authorization; what it may have
@@ -165,9 +158,8 @@ struct Making<'a> {
 impl Making<'_> {
     fn tokens(self, refresh: Option<Zeroizing<String>>, rng: &mut dyn RngCore) -> Tokens {
         let Asking { rules, now, caller, .. } = *self.asking;
-        let issuer = &rules.authorize.issuer;
         let authorization = self.authorization;
-        let mut access = access_claims(issuer, &authorization.subject, self.resources, &self.scopes, now, rng);
+        let mut access = access_claims(rules, &authorization.subject, self.resources, &self.scopes, now, rng);
         access.insert("client_id".into(), Value::from(authorization.client.as_str()));
         access.insert("gid".into(), Value::from(self.grant.as_str()));
         access.insert(
@@ -189,13 +181,22 @@ impl Making<'_> {
     }
 
     fn id_claims(&self, rules: &Rules, now: OffsetDateTime) -> Map<String, Value> {
-        let mut id = claims::about(self.live, &self.scopes, &rules.issuer_host, false);
+        let mut id = claims::about(
+            self.live,
+            &self.scopes,
+            self.asking.client,
+            &rules.claims,
+            Place::IdToken,
+        );
         let authorization = self.authorization;
         id.insert("iss".into(), Value::from(rules.authorize.issuer.as_str()));
         id.insert("sub".into(), Value::from(authorization.subject.sub()));
         id.insert("aud".into(), Value::from(authorization.client.as_str()));
         id.insert("iat".into(), Value::from(now.unix_timestamp()));
-        id.insert("exp".into(), Value::from((now + ACCESS_LIFETIME).unix_timestamp()));
+        id.insert(
+            "exp".into(),
+            Value::from((now + rules.access_lifetime).unix_timestamp()),
+        );
         id.insert(
             "auth_time".into(),
             Value::from(authorization.auth_time.unix_timestamp()),
@@ -210,13 +211,14 @@ impl Making<'_> {
 }
 
 fn access_claims(
-    issuer: &str,
+    rules: &Rules,
     subject: &Subject,
     resources: &[Resource],
     scopes: &[String],
     now: OffsetDateTime,
     rng: &mut dyn RngCore,
 ) -> Map<String, Value> {
+    let issuer = rules.authorize.issuer.as_str();
     let audience = match resources {
         [] => Value::from(issuer),
         [one] => Value::from(one.as_str()),
@@ -229,7 +231,10 @@ fn access_claims(
     claims.insert("sub".into(), Value::from(subject.sub()));
     claims.insert("aud".into(), audience);
     claims.insert("iat".into(), Value::from(now.unix_timestamp()));
-    claims.insert("exp".into(), Value::from((now + ACCESS_LIFETIME).unix_timestamp()));
+    claims.insert(
+        "exp".into(),
+        Value::from((now + rules.access_lifetime).unix_timestamp()),
+    );
     claims.insert("jti".into(), Value::from(URL_SAFE_NO_PAD.encode(jti)));
     claims.insert("scope".into(), Value::from(scopes.join(" ")));
     claims

@@ -8,6 +8,7 @@ use std::sync::{
 use countersign_oauth::{
     authorize,
     caller::{Caller, IdentityRules},
+    claims,
     register::{Mode, Rules},
     token,
 };
@@ -18,10 +19,14 @@ use time::OffsetDateTime;
 
 use crate::{
     clock::{self, Clock},
-    config::ServerConfig,
+    config::{ServerConfig, span},
     cors,
     counters::{Counters, bump},
-    endpoints::{self, bearer, ca, consent, metadata::Documents, register},
+    endpoints::{
+        self, bearer, ca, consent,
+        metadata::{self, Documents},
+        register,
+    },
     gate::{Full, Gate},
     issuer::Name,
     keys::Keys,
@@ -87,21 +92,17 @@ impl App {
                 authorize: authorize::Rules {
                     issuer: config.issuer.to_string(),
                     open_network: config.registration == Mode::Network,
-                    require_grant: false,
+                    require_grant: config.require_grant,
                     identity,
                 },
-                issuer_host: config.issuer.host().to_owned(),
-                // Both are days or minutes; what does not fit stands for "for ever".
-                grant_lifetime: config
-                    .tokens
-                    .grant_lifetime
-                    .try_into()
-                    .unwrap_or(time::Duration::days(3650)),
-                refresh_grace: config
-                    .tokens
-                    .refresh_grace
-                    .try_into()
-                    .unwrap_or(time::Duration::days(3650)),
+                claims: claims::Rules {
+                    issuer_host: config.issuer.host().to_owned(),
+                    email_domain: config.claims.email_domain.clone(),
+                    verified_email_domains: config.claims.verified_email_domains.clone(),
+                },
+                access_lifetime: span(config.tokens.access_token_lifetime),
+                grant_lifetime: span(config.tokens.grant_lifetime),
+                refresh_grace: span(config.tokens.refresh_grace),
             },
             gate: Gate::new(config.limits.clone(), config.rate_limit_per_peer),
             counters: Counters::default(),
@@ -207,7 +208,7 @@ impl App {
         match route {
             Route::OauthMetadata => self.documents.oauth(caller),
             Route::OpenidMetadata => self.documents.openid(caller),
-            Route::Jwks => self.documents.jwks(caller),
+            Route::Jwks => metadata::jwks(self, caller),
             Route::Register => register::post(self, exchange, caller, request).await,
             Route::Manage => endpoints::manage::any(self, exchange, caller, request).await,
             Route::Authorize => endpoints::authorize::any(self, exchange, caller, request).await,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use countersign_oauth::register::Mode;
+use countersign_oauth::{register::Mode, rotation::Schedule};
 
 use crate::issuer::Issuer;
 
@@ -27,28 +27,63 @@ pub struct ServerConfig {
     pub dcr_max_clients_per_user: u64,
     /// Requests per second that one node may send, with bursts of twice that; 0 means any number.
     pub rate_limit_per_peer: u32,
+    /// Whether login itself needs a rule of the policy, also when no resource is asked for.
+    pub require_grant: bool,
     /// How long what was granted lives.
     pub tokens: TokenSettings,
+    /// What tokens say about people.
+    pub claims: ClaimSettings,
+    /// How long audit records are kept.
+    pub audit_retention: Duration,
     /// Limits that protect the process.
     pub limits: Limits,
 }
 
 /// How long what was granted lives.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
+    /// Of an access token or id_token: at most 5 minutes.
+    pub access_token_lifetime: Duration,
     /// From consent to the last refresh, whatever happens.
     pub grant_lifetime: Duration,
     /// How long a spent refresh token still gives its successor to the node that rotated it.
     pub refresh_grace: Duration,
+    /// How long one key signs before the next one takes over.
+    pub signing_key_lifetime: Duration,
 }
 
 impl Default for TokenSettings {
     fn default() -> Self {
         Self {
+            access_token_lifetime: Duration::from_secs(300),
             grant_lifetime: Duration::from_secs(30 * 24 * 3600),
             refresh_grace: Duration::from_secs(600),
+            signing_key_lifetime: Duration::from_secs(30 * 24 * 3600),
         }
     }
+}
+
+impl TokenSettings {
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            signs_for: span(self.signing_key_lifetime),
+            remembered_for: span(self.grant_lifetime),
+        }
+    }
+}
+
+/// A span of time as the decisions take it; one that does not fit stands for ten years.
+pub(crate) fn span(span: Duration) -> time::Duration {
+    span.try_into().unwrap_or(time::Duration::days(3650))
+}
+
+/// What tokens say about people beyond what the tailnet knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimSettings {
+    /// The domain of the addresses of users whose login is a bare word; without it these have no `email`.
+    pub email_domain: Option<String>,
+    /// The domains for whose addresses `email_verified` is true: their owner vouches for every login.
+    pub verified_email_domains: Vec<String>,
 }
 
 /// Where certificates come from.

@@ -1,113 +1,163 @@
-//! The keys that sign tokens: made at first start, kept in the store, published as a JWK set.
+//! The keys that sign tokens: kept in the store, published as a JWK set, replaced by themselves.
+//!
+//! `countersign_oauth::rotation` plans; [`Keys::tend`] makes one step after the other durable, each with its audit
+//! record, and only then shows it: a key is published once it cannot be lost. What requests see is a snapshot, read
+//! without a lock. A start makes the keys that are cheap to make; the first RSA key comes a little later, or as soon
+//! as somebody needs it.
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+mod jwk;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use countersign_oauth::{
+    audit::AuditRecord,
+    rotation::{self, Facts, Phase, Schedule, Step},
+    signing::SigningAlg,
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_oauth::audit::AuditRecord;
-use countersign_store::{CommitError, Record, Store, StoreError};
-use serde::{Deserialize, Serialize};
+use countersign_store::{CommitError, Store, StoreError, Txn};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
+use tokio::sync::{Notify, watch};
 
-use crate::signer::{Signer, Type};
+use self::stored::Stored;
+use crate::{
+    clock::Clock,
+    signer::{SignError, Signer, Type, Verifier, verify},
+};
+
+/// How often the plan is asked. Keys are published for at least half an hour before they sign.
+const EVERY: Duration = Duration::from_secs(60);
+/// The first RSA key waits this long, so that a start has the processor for itself.
+const RSA_WAITS: Duration = Duration::from_secs(2);
+/// How long a request waits for a key that is being made.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More keys than any plan leaves.
+const MOST: usize = 256;
+/// What a start makes and looks after; the task does so for all.
+const CHEAP: [SigningAlg; 2] = [SigningAlg::Es256, SigningAlg::EdDsa];
 
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The library refused to make or read one.
+    /// A stored key cannot be read.
     #[error("the signing key {0} cannot be used; restore the state folder from a backup")]
     Unusable(String),
+    /// The library refused to make one.
+    #[error("a signing key for {} could not be made", .0.as_str())]
+    Made(SigningAlg),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A signing key as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    kid: String,
-    alg: String,
-    #[serde(with = "crate::wiped")]
-    pkcs8: Zeroizing<String>,
-    #[serde(with = "time::serde::timestamp")]
-    created_at: OffsetDateTime,
-}
-
-impl Record for Stored {
-    const TABLE: &'static str = "signing-key";
-    const FORMAT: u32 = 1;
-
-    fn id(&self) -> Vec<u8> {
-        self.kid.clone().into_bytes()
-    }
-}
-
-/// The keys of a running server, parsed once.
+/// The keys of a running server.
 pub(crate) struct Keys {
-    first: Signer,
-    others: Vec<Signer>,
-    jwks: String,
+    ring: ArcSwap<Ring>,
+    schedule: Schedule,
+    /// Somebody waits for a key that does not exist yet.
+    wanted: Notify,
+    /// Told after each new snapshot.
+    changed: watch::Sender<()>,
 }
 
-const ES256: &str = "ES256";
+/// A snapshot of the keys, parsed once.
+#[derive(Default)]
+struct Ring {
+    facts: Vec<Facts>,
+    signers: Vec<Arc<Signer>>,
+    verifiers: HashMap<String, (Verifier, Phase)>,
+    jwks: Bytes,
+}
 
 impl Keys {
-    /// The stored keys, or a first one.
-    pub(crate) async fn open(store: &Store, now: OffsetDateTime) -> Result<Self, KeyError> {
+    /// The stored keys, after everything that fell due while nobody looked.
+    ///
+    /// # Errors
+    /// [`KeyError`]; nothing can be signed then.
+    pub(crate) async fn open(store: &Store, schedule: Schedule, now: OffsetDateTime) -> Result<Self, KeyError> {
+        let keys = Self {
+            ring: ArcSwap::default(),
+            schedule,
+            wanted: Notify::new(),
+            changed: watch::Sender::new(()),
+        };
+        keys.tend(store, &CHEAP, now).await?;
+        Ok(keys)
+    }
+
+    /// Looks after the keys for ever.
+    pub(crate) async fn run(&self, store: &Store, clock: &Clock) {
+        let mut pause = RSA_WAITS;
         loop {
-            let stored = store.scan::<Stored>(b"", None, 16).await?.records;
-            if !stored.is_empty() {
-                return Self::parse(&stored);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wanted.notified() => {}
             }
-            let first = make(now)?;
-            let mut txn = countersign_store::Txn::new();
-            txn.expect_absent::<Stored>(&first.kid);
-            txn.put(&first)?;
-            txn.audit(&AuditRecord::own("signing_key_made", now).with_detail(first.kid.as_str()))?;
-            match store.commit(txn).await {
-                Ok(_) => return Self::parse(&[first]),
-                Err(CommitError::Conflict(_)) => {}
-                Err(CommitError::Store(error)) => return Err(error.into()),
+            pause = EVERY;
+            if let Err(error) = self.tend(store, &SigningAlg::ALL, clock.now()).await {
+                tracing::error!(%error, "the signing keys could not be looked after");
             }
         }
     }
 
-    fn parse(stored: &[Stored]) -> Result<Self, KeyError> {
-        let mut signers = Vec::with_capacity(stored.len());
-        for record in stored {
-            let unusable = || KeyError::Unusable(record.kid.clone());
-            let pkcs8 = Zeroizing::new(URL_SAFE_NO_PAD.decode(&*record.pkcs8).map_err(|_| unusable())?);
-            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).map_err(|_| unusable())?;
-            signers.push(Signer {
-                kid: record.kid.clone(),
-                pair,
-            });
+    /// Takes every step that is due at `now` for `algs`, then shows the keys as they are stored.
+    ///
+    /// # Errors
+    /// [`KeyError`]; the steps before it are taken, and the next call goes on from there.
+    pub(crate) async fn tend(&self, store: &Store, algs: &[SigningAlg], now: OffsetDateTime) -> Result<(), KeyError> {
+        if rotation::next_step(&self.ring.load().facts, algs, &self.schedule, now).is_none() {
+            return Ok(());
         }
-        let published: Vec<_> = signers.iter().filter_map(jwk).collect();
-        let mut signers = signers.into_iter();
-        Ok(Self {
-            first: signers
-                .next()
-                .ok_or_else(|| KeyError::Unusable("that should be there".into()))?,
-            others: signers.collect(),
-            jwks: json!({ "keys": published }).to_string(),
+        // From here on the store is asked: an earlier call may have failed after some of its steps.
+        while let Some(step) = rotation::next_step(&facts(&load(store).await?), algs, &self.schedule, now) {
+            take(store, step, now).await?;
+        }
+        self.ring.store(Arc::new(Ring::of(&load(store).await?)?));
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// The key that signs with `alg` now, awaited if it is still being made.
+    ///
+    /// # Errors
+    /// [`SignError`] when it does not come.
+    pub(crate) async fn signer(&self, alg: SigningAlg) -> Result<Arc<Signer>, SignError> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(signer) = self.ring.load().signers.iter().find(|signer| signer.alg() == alg) {
+                return Ok(Arc::clone(signer));
+            }
+            self.wanted.notify_one();
+            match tokio::time::timeout(PATIENCE, changed.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(SignError("its key is not there yet")),
+            }
+        }
+    }
+
+    /// The claims of an access token that one of our published keys signed.
+    pub(crate) fn access_claims(&self, token: &str) -> Option<Vec<u8>> {
+        let ring = self.ring.load();
+        verify(Type::AccessToken, token, |kid| {
+            let (verifier, phase) = ring.verifiers.get(kid)?;
+            phase.is_published().then_some(verifier)
         })
     }
 
-    /// The key that signs new tokens.
-    pub(crate) const fn signer(&self) -> &Signer {
-        &self.first
-    }
-
-    /// The claims of an access token that one of our keys signed.
-    pub(crate) fn access_claims(&self, token: &str) -> Option<Vec<u8>> {
-        std::iter::once(&self.first)
-            .chain(&self.others)
-            .find_map(|signer| signer.verify(Type::AccessToken, token))
+    /// The claims of an id_token of ours, however old, as an `id_token_hint` may be one: any key counts that is
+    /// still remembered.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "for `id_token_hint`, which comes with the OP session")
+    )]
+    pub(crate) fn id_token_claims(&self, token: &str) -> Option<Vec<u8>> {
+        let ring = self.ring.load();
+        verify(Type::IdToken, token, |kid| Some(&ring.verifiers.get(kid)?.0))
     }
 
     /// The claims of an id_token that one of our keys signed, also when it has expired.
@@ -118,40 +168,135 @@ impl Keys {
     }
 
     /// The JWK set (RFC 7517 5) of the public halves.
-    pub(crate) fn jwks(&self) -> &str {
-        &self.jwks
+    pub(crate) fn jwks(&self) -> Bytes {
+        self.ring.load().jwks.clone()
     }
 
-    /// The algorithms that can be asked for.
-    pub(crate) const fn algorithms(&self) -> &'static [&'static str] {
-        &[ES256]
+    /// Whether every algorithm has its key: before that, nobody should keep the JWK set.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ring.load().signers.len() == SigningAlg::ALL.len()
     }
 }
 
-fn jwk(signer: &Signer) -> Option<serde_json::Value> {
-    let (x, y) = coordinates(&signer.pair)?;
-    Some(json!({ "kty": "EC", "crv": "P-256", "alg": ES256, "use": "sig", "kid": signer.kid, "x": x, "y": y }))
+impl Ring {
+    fn of(stored: &[Stored]) -> Result<Self, KeyError> {
+        let mut ring = Self::default();
+        let mut published = Vec::new();
+        for key in stored {
+            let (signer, public) = key.halves()?;
+            if key.phase.is_published() {
+                published.push(jwk::jwk(&key.kid, key.alg, &public).map_err(|_| key.unusable())?);
+            }
+            let verifier = Verifier::new(key.alg, &public).map_err(|_| key.unusable())?;
+            ring.verifiers.insert(key.kid.clone(), (verifier, key.phase));
+            if let (Some(signer), Phase::Signing(_)) = (signer, key.phase) {
+                ring.signers.push(Arc::new(signer));
+            }
+            ring.facts.push(key.facts());
+        }
+        // A reader that cannot choose by kid takes the first key of its kind: the one that signs.
+        published.sort_by_key(|jwk| !ring.signs(jwk["kid"].as_str()));
+        ring.jwks = json!({ "keys": published }).to_string().into();
+        Ok(ring)
+    }
+
+    fn signs(&self, kid: Option<&str>) -> bool {
+        let key = self.facts.iter().find(|key| Some(key.kid.as_str()) == kid);
+        key.is_some_and(|key| matches!(key.phase, Phase::Signing(_)))
+    }
 }
 
-/// The public point, which stands uncompressed: 4, x, y.
-fn coordinates(pair: &EcdsaKeyPair) -> Option<(String, String)> {
-    let point = pair.public_key().as_ref().strip_prefix(&[4])?;
-    let (x, y) = point.split_at_checked(32)?;
-    Some((URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y)))
+async fn load(store: &Store) -> Result<Vec<Stored>, StoreError> {
+    Ok(store.scan::<Stored>(b"", None, MOST).await?.records)
 }
 
-fn make(now: OffsetDateTime) -> Result<Stored, KeyError> {
-    let unusable = || KeyError::Unusable("just made".into());
-    let pkcs8 =
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).map_err(|_| unusable())?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(|_| unusable())?;
-    let (x, y) = coordinates(&pair).ok_or_else(unusable)?;
-    // RFC 7638: the required members in the order of their names, without spaces.
-    let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    Ok(Stored {
-        kid: URL_SAFE_NO_PAD.encode(Sha256::digest(thumbprint)),
-        alg: ES256.into(),
-        pkcs8: Zeroizing::new(URL_SAFE_NO_PAD.encode(pkcs8.as_ref())),
-        created_at: now,
-    })
+fn facts(stored: &[Stored]) -> Vec<Facts> {
+    stored.iter().map(Stored::facts).collect()
+}
+
+/// Makes one step durable. When another hand was quicker nothing happens: the plan is made again.
+async fn take(store: &Store, step: Step, now: OffsetDateTime) -> Result<(), KeyError> {
+    let (txn, event, kid) = match step {
+        Step::Make(alg, phase) => {
+            let made = tokio::task::spawn_blocking(move || Stored::make(alg, phase, now));
+            let key = made.await.map_err(|_| KeyError::Made(alg))??;
+            let mut txn = Txn::new();
+            txn.expect_absent::<Stored>(&key.kid);
+            txn.put(&key)?;
+            (txn, "signing_key_made", key.kid)
+        }
+        Step::Activate { next, former } => {
+            let mut reads = store.reads();
+            let next_key = reads.get::<Stored>(&next).await?;
+            let former = match former {
+                Some(kid) => reads.get::<Stored>(&kid).await?,
+                None => None,
+            };
+            let mut txn = reads.into_txn();
+            if let Some(key) = next_key {
+                txn.put(&Stored {
+                    phase: Phase::Signing(now),
+                    ..key
+                })?;
+            }
+            if let Some(key) = former {
+                txn.put(&key.retired(now)?)?;
+            }
+            (txn, "signing_key_activated", next)
+        }
+        Step::Withdraw(kid) => {
+            let mut reads = store.reads();
+            let key = reads.get::<Stored>(&kid).await?;
+            let mut txn = reads.into_txn();
+            if let Some(key) = key
+                && let Phase::Retired(at) = key.phase
+            {
+                txn.put(&Stored {
+                    phase: Phase::Remembered(at),
+                    ..key
+                })?;
+            }
+            (txn, "signing_key_withdrawn", kid)
+        }
+        Step::Forget(kid) => {
+            let mut txn = Txn::new();
+            txn.delete::<Stored>(&kid);
+            (txn, "signing_key_forgotten", kid)
+        }
+    };
+    commit(store, txn, event, kid, now).await
+}
+
+async fn commit(
+    store: &Store,
+    mut txn: Txn,
+    event: &'static str,
+    kid: String,
+    now: OffsetDateTime,
+) -> Result<(), KeyError> {
+    txn.audit(&AuditRecord::own(event, now).with_detail(kid.as_str()))?;
+    match store.commit(txn).await {
+        Ok(_) => {
+            tracing::info!(event, kid, "{event}: {kid}");
+            Ok(())
+        }
+        Err(CommitError::Conflict(_)) => Ok(()),
+        Err(CommitError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// A key that no store has.
+#[cfg(test)]
+pub(crate) fn made_for_tests(kid: &str, alg: SigningAlg) -> Signer {
+    let key = Stored::make(
+        alg,
+        Phase::Signing(OffsetDateTime::UNIX_EPOCH),
+        OffsetDateTime::UNIX_EPOCH,
+    )
+    .unwrap();
+    let key = Stored {
+        kid: kid.to_owned(),
+        ..key
+    };
+    key.halves().unwrap().0.unwrap()
 }

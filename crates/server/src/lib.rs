@@ -36,7 +36,7 @@ mod tests;
 
 pub use self::{
     clock::Clock,
-    config::{Limits, ServerConfig, TlsMode, TokenSettings},
+    config::{ClaimSettings, Limits, ServerConfig, TlsMode, TokenSettings},
     counters::{CounterSnapshot, RouteCount},
     issuer::Issuer,
     peer::{Directory, Inbound, Peer, Withdrawn},

@@ -64,9 +64,9 @@ impl Server {
         directory: Arc<dyn Directory>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
-        let keys = Keys::open(&store, now).await?;
+        let keys = Keys::open(&store, config.tokens.schedule(), now).await?;
         let tls = Tls::start(&config.tls, &config.issuer, &store, now).await?;
-        let documents = Documents::new(&config, &keys)?;
+        let documents = Documents::new(&config)?;
         let run = clock::rng()?.next_u32();
         let parts = Parts {
             store,
@@ -148,7 +148,11 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(certificates, sweep::run(&app.store, &app.clock));
+        tokio::join!(
+            certificates,
+            sweep::run(&app.store, &app.clock),
+            app.keys.run(&app.store, &app.clock)
+        );
     }
 
     /// What was counted so far.
@@ -164,5 +168,11 @@ impl Server {
     /// The issuer that is served.
     pub fn issuer(&self) -> &crate::Issuer {
         &self.0.config.issuer
+    }
+
+    /// What its requests share, for tests that turn a wheel themselves.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> &App {
+        &self.0
     }
 }

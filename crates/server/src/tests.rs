@@ -13,6 +13,8 @@ use countersign_oauth::{
     caller::{Caller, Who},
     policy::Policy,
     register::Mode,
+    rotation,
+    signing::SigningAlg,
 };
 use countersign_store::Store;
 use http::{Method, Request, Response, StatusCode};
@@ -30,12 +32,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, CounterSnapshot, Directory, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode, TokenSettings,
-    Withdrawn, sweep,
+    ClaimSettings, Clock, CounterSnapshot, Directory, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode,
+    TokenSettings, Withdrawn, sweep,
 };
 
 mod flow;
 mod form_post;
+mod keys;
 mod limits;
 mod names;
 mod registration;
@@ -142,7 +145,10 @@ fn config() -> ServerConfig {
         routers_are_users: false,
         dcr_max_clients_per_user: 0,
         rate_limit_per_peer: 0,
+        require_grant: false,
         tokens: TokenSettings::default(),
+        claims: ClaimSettings::default(),
+        audit_retention: Duration::from_secs(90 * 86_400),
         limits: Limits::default(),
     }
 }
@@ -165,7 +171,12 @@ impl Rig {
     }
 
     async fn on(config: ServerConfig, store: Store) -> Self {
-        let seconds = Arc::new(AtomicI64::new(OffsetDateTime::now_utc().unix_timestamp()));
+        Self::at(config, store, OffsetDateTime::now_utc().unix_timestamp()).await
+    }
+
+    /// On a store, at a time in seconds.
+    async fn at(config: ServerConfig, store: Store, seconds: i64) -> Self {
+        let seconds = Arc::new(AtomicI64::new(seconds));
         let clock = Clock::from_fn({
             let seconds = Arc::clone(&seconds);
             move || OffsetDateTime::from_unix_timestamp(seconds.load(Relaxed)).unwrap()

@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use countersign_oauth::register::Mode;
 use countersign_server::{
-    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, TokenSettings, issuer,
+    ClaimSettings, Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode,
+    TokenSettings, issuer,
 };
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::Node;
@@ -113,7 +114,10 @@ impl Stage {
             routers_are_users: false,
             dcr_max_clients_per_user: 100,
             rate_limit_per_peer: 0,
+            require_grant: false,
             tokens: TokenSettings::default(),
+            claims: ClaimSettings::default(),
+            audit_retention: Duration::from_secs(90 * 86_400),
             limits: Limits::default(),
         };
         let directory = Arc::new(TailnetDirectory(Arc::clone(&node)));

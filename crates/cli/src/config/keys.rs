@@ -151,6 +151,55 @@ pub(crate) const KEYS: &[Key] = &[
         "Take a node that advertises routes for its user, though it may forward others",
     ),
     Key::new(
+        "require_grant",
+        "BOOL",
+        Some("false"),
+        "Let only those log in whom a rule of the policy allows something",
+    ),
+    Key::new(
+        "access_token_lifetime",
+        "TIME",
+        Some("5m"),
+        "How long an access token or id_token is good, at most 5m",
+    ),
+    Key::new(
+        "grant_lifetime",
+        "TIME",
+        Some("30d"),
+        "How long a client may refresh before the user is asked again",
+    ),
+    Key::new(
+        "refresh_grace",
+        "TIME",
+        Some("10m"),
+        "How long a spent refresh token gives its successor again on the same node; 0 = never",
+    ),
+    Key::new(
+        "signing_key_lifetime",
+        "TIME",
+        Some("30d"),
+        "How long a key signs before the next one takes over",
+    ),
+    Key::new(
+        "email_domain",
+        "DOMAIN",
+        None,
+        "Domain of the addresses of users whose login is a bare word",
+    ),
+    Key::new(
+        "verified_email_domains",
+        "LIST",
+        Some(""),
+        "Domains for whose addresses email_verified is true",
+    )
+    .list(),
+    Key::new(
+        "audit_retention",
+        "TIME",
+        Some("90d"),
+        "How long records of decisions are kept",
+    ),
+    Key::new(
         "netmap_max_age",
         "TIME",
         Some("24h"),

@@ -74,6 +74,9 @@ fn a_control_url_is_enough() {
     assert_eq!(settings.registration, Registration::Capability);
     assert_eq!(settings.connection_memory, 64 << 20);
     assert_eq!(settings.netmap_max_age, Duration::from_secs(24 * 3600));
+    assert_eq!(settings.tokens, TokenSettings::default());
+    assert_eq!(settings.claims, ClaimSettings::default());
+    assert!(!settings.require_grant);
     assert_eq!(settings.udp_port, None);
     assert_eq!(settings.cors_origins, Vec::<String>::new());
     assert!(settings.auth_key.is_none());
@@ -101,6 +104,10 @@ tls = "tailscale"
 cors_origins = ["https://ok.example", "*"]
 netmap_max_age = "24"
 rate_limit_per_peer = -1
+access_token_lifetime = "6m"
+refresh_grace = "1d"
+email_domain = "@example.com"
+verified_email_domains = ["example.com", "example"]
 [server]
 log = "debug"
 "#;
@@ -115,13 +122,17 @@ log = "debug"
     let starts = [
         "COUNTERSIGN_PRT: unknown setting: did you mean COUNTERSIGN_PORT?",
         "countersign.toml:2: unknown setting: did you mean hostname?",
-        "countersign.toml:8: unknown section [server]",
+        "countersign.toml:12: unknown section [server]",
         "COUNTERSIGN_CONTROL_URL: http://hs.example/ is not encrypted",
         "COUNTERSIGN_TAGS: `internal-idp` is no tag: a tag begins with `tag:`, as in tag:internal-idp",
         "countersign.toml:3: `70000` is no port",
         "countersign.toml:4: `tailscale` is reserved",
         "--registration: `anyone` is none of capability, network, off",
         "countersign.toml:5: `*` would let every web page",
+        "countersign.toml:8: `6m` is out of range: give whole seconds from 30s to 5m",
+        "countersign.toml:9: `1d` is out of range",
+        "countersign.toml:10: `@example.com` is no mail domain",
+        "countersign.toml:11: `example` is no mail domain",
         "countersign.toml:6: `24` is no span of time",
         "--connection-memory: `64 parsecs` is no size",
         "countersign.toml:7: `-1` is no whole number",

@@ -40,12 +40,15 @@ fn only_what_answers_is_advertised() {
 #[test]
 fn both_documents_agree_and_name_what_mcp_clients_insist_on() {
     let oauth = document(&Metadata::oauth(ISSUER, Features::default()));
-    let openid = document(&Metadata::openid(ISSUER, Features::default(), &["ES256"]));
+    let openid = document(&Metadata::openid(ISSUER, Features::default()));
     for (key, value) in oauth.as_object().unwrap() {
         assert_eq!(&openid[key], value, "{key}");
     }
     assert_eq!(openid["code_challenge_methods_supported"], json!(["S256"]));
-    assert_eq!(openid["id_token_signing_alg_values_supported"], json!(["ES256"]));
+    assert_eq!(
+        openid["id_token_signing_alg_values_supported"],
+        json!(["ES256", "RS256", "EdDSA"])
+    );
     assert_eq!(openid["subject_types_supported"], json!(["public"]));
     assert!(
         openid["token_endpoint_auth_methods_supported"]

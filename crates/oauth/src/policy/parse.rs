@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 fn extra_claims(claims: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
-    match claims.keys().find(|name| claims::PROTECTED.contains(&name.as_str())) {
+    match claims.keys().find(|name| claims::is_protected(name)) {
         Some(name) => Err(Problem::ProtectedClaim(name.clone())),
         None => Ok(claims),
     }

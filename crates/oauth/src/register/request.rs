@@ -9,6 +9,7 @@ use crate::{
     client::{ApplicationType, AuthMethod, Descriptions, GrantType},
     error::{ErrorCode, OAuthError},
     redirect::{Kind, RedirectUri},
+    signing::SigningAlg,
     text::DisplayText,
 };
 
@@ -28,6 +29,8 @@ pub struct Request {
     pub(crate) grant_types: Vec<GrantType>,
     pub(crate) application_type: ApplicationType,
     pub(crate) scope: Option<Vec<String>>,
+    pub(crate) signing_alg: SigningAlg,
+    pub(crate) tsidp_claims: bool,
     pub(crate) descriptions: Descriptions,
 }
 
@@ -43,6 +46,8 @@ struct Raw {
     response_types: Option<Value>,
     application_type: Option<Value>,
     scope: Option<Value>,
+    id_token_signed_response_alg: Option<Value>,
+    tsidp_claims: Option<Value>,
     client_name: Option<Value>,
     client_uri: Option<Value>,
     logo_uri: Option<Value>,
@@ -81,6 +86,8 @@ impl Request {
             grant_types,
             application_type,
             scope: scope(raw.scope)?,
+            signing_alg: signing_alg(raw.id_token_signed_response_alg)?,
+            tsidp_claims: boolean("tsidp_claims", raw.tsidp_claims)?,
             descriptions: Descriptions {
                 client_name: display("client_name", raw.client_name)?,
                 client_uri: link("client_uri", raw.client_uri)?,
@@ -206,6 +213,15 @@ fn scope(value: Option<Value>) -> Result<Option<Vec<String>>, OAuthError> {
     Ok((!scopes.is_empty()).then_some(scopes))
 }
 
+/// What tokens are signed with. Another algorithm in place of one that is not there would show at the first login only.
+fn signing_alg(value: Option<Value>) -> Result<SigningAlg, OAuthError> {
+    match string("id_token_signed_response_alg", value)? {
+        None => Ok(SigningAlg::default()),
+        Some(name) => SigningAlg::named(&name)
+            .ok_or_else(|| metadata("id_token_signed_response_alg must be one of ES256, RS256, EdDSA")),
+    }
+}
+
 fn contacts(value: Option<Value>) -> Result<Vec<DisplayText>, OAuthError> {
     let contacts = strings("contacts", value, MAX_CONTACTS)?.unwrap_or_default();
     Ok(contacts
@@ -237,6 +253,15 @@ fn string(field: &str, value: Option<Value>) -> Result<Option<String>, OAuthErro
         None => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then_some(text)),
         Some(_) => Err(metadata(format!("{field} must be a string"))),
+    }
+}
+
+/// A boolean field; absent and `null` mean false.
+fn boolean(field: &str, value: Option<Value>) -> Result<bool, OAuthError> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(said)) => Ok(said),
+        Some(_) => Err(metadata(format!("{field} must be true or false"))),
     }
 }
 

@@ -5,7 +5,7 @@ use time::macros::datetime;
 use super::*;
 use crate::{
     client::GrantType,
-    tests_support::{Counting, alice, registration_rules, tagged},
+    tests_support::{Counting, alice, alice_with, registration_rules, tagged},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -78,6 +78,53 @@ fn a_client_belongs_to_the_user_or_to_the_tagged_node() {
     };
     assert_eq!(made.client.owner, Owner::Node("nTagged".into()));
     assert_eq!(made.client.registrant.user, "tag:app");
+}
+
+#[test]
+fn tokens_are_signed_as_the_client_says_and_it_is_told() {
+    let body = |alg: &str| json!({"redirect_uris": ["https://app.example/cb"], "id_token_signed_response_alg": alg});
+    for alg in SigningAlg::ALL {
+        let registered = made(body(alg.as_str()));
+        assert_eq!(registered.client.signing_alg, alg);
+        let response = serde_json::to_value(registered.response("https://idp.example")).unwrap();
+        assert_eq!(response["id_token_signed_response_alg"], alg.as_str());
+    }
+    let default = made(json!({"redirect_uris": ["https://app.example/cb"]}));
+    assert_eq!(default.client.signing_alg, SigningAlg::Es256);
+    for alg in ["none", "HS256", "PS256"] {
+        let (code, text) = refused(body(alg));
+        assert_eq!(code, "invalid_client_metadata");
+        assert!(
+            text.contains("id_token_signed_response_alg") && text.contains("RS256"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn tsidps_claims_are_for_administrators_to_give() {
+    let ask = |policy: &[&str], body: Value| {
+        register(
+            parse(body).unwrap(),
+            &alice_with(policy),
+            &registration_rules(),
+            0,
+            NOW,
+            &mut Counting::default(),
+        )
+    };
+    let body = json!({"redirect_uris": ["https://app.example/cb"], "tsidp_claims": true});
+    let Outcome::Refused(refused) = ask(&[r#"{"allow_dcr":true}"#], body.clone()) else {
+        panic!()
+    };
+    assert_eq!(refused.error.code().as_str(), "invalid_client_metadata");
+    assert!(refused.error.description().contains("allow_admin_ui"));
+    let Outcome::Registered(made) = ask(&[r#"{"allow_dcr":true,"allow_admin_ui":true}"#], body) else {
+        panic!()
+    };
+    let response = serde_json::to_value(made.response("https://idp.example")).unwrap();
+    assert!(made.client.tsidp_claims && response["tsidp_claims"] == true);
+    assert!(parse(json!({"redirect_uris": [], "tsidp_claims": "yes"})).is_err());
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn issue(asking: &Asking<'_>, code: &Code, rng: &mut dyn RngCore) -> Result<(Gra
             + if token.is_some() {
                 rules.grant_lifetime
             } else {
-                super::ACCESS_LIFETIME
+                rules.access_lifetime
             },
         revoked: false,
         refresh: token.as_ref().map(|token| Rotation {

@@ -74,7 +74,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         .map_err(|error| OAuthError::new(ErrorCode::InvalidTarget, error.description()))?;
     // Only for its form: the `sub` of a machine is its client.
     let subject = Subject::of(owner);
-    let mut access = access_claims(&rules.authorize.issuer, &subject, &resources, &scopes, now, rng);
+    let mut access = access_claims(rules, &subject, &resources, &scopes, now, rng);
     access.insert("sub".into(), Value::from(client.id.as_str()));
     access.insert("client_id".into(), Value::from(client.id.as_str()));
     access.insert("cnf".into(), json!({ "tailnet_node": caller.node_id }));

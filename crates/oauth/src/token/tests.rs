@@ -144,7 +144,7 @@ fn without_a_resource_the_token_is_for_us_and_without_the_grant_type_there_is_no
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(plain), None));
     assert_eq!(tokens.access["aud"], "https://idp.example.ts.net");
     assert!(tokens.refresh.is_none());
-    assert_eq!(writes.grant.unwrap().expires_at, NOW + ACCESS_LIFETIME);
+    assert_eq!(writes.grant.unwrap().expires_at, NOW + token_rules().access_lifetime);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     };
     assert!(active(&good, &server, NOW));
     assert!(!active(&good, &bob(), NOW), "bob's node is not the audience");
-    assert!(!active(&good, &server, NOW + ACCESS_LIFETIME));
+    assert!(!active(&good, &server, NOW + token_rules().access_lifetime));
     assert!(!active(&Standing { client: None, ..good }, &server, NOW));
     assert!(!active(&Standing { live: None, ..good }, &server, NOW));
     assert!(

@@ -80,7 +80,7 @@ async fn manage(
         let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
         let (reply, done) = match &metadata {
             Some(metadata) => {
-                let changed = manage::replace(client, metadata.clone())?;
+                let changed = manage::replace(client, metadata.clone(), caller, exchange.now)?;
                 txn.put(&changed)?;
                 txn.audit(&audit("client_replaced"))?;
                 (shown(app, &changed, token), "replaced")

@@ -1,4 +1,4 @@
-//! The metadata documents and the JWK set: the same bytes for everybody, made once.
+//! The metadata documents and the JWK set: the same bytes for everybody, made once or with the keys.
 
 use countersign_oauth::{
     caller::Caller,
@@ -7,8 +7,8 @@ use countersign_oauth::{
 };
 
 use crate::{
+    app::App,
     config::ServerConfig,
-    keys::Keys,
     reply::{self, Reply},
     status,
 };
@@ -17,11 +17,10 @@ use crate::{
 pub(crate) struct Documents {
     oauth: String,
     openid: String,
-    jwks: String,
 }
 
 impl Documents {
-    pub(crate) fn new(config: &ServerConfig, keys: &Keys) -> Result<Self, serde_json::Error> {
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, serde_json::Error> {
         let features = Features {
             registration: config.registration != Mode::Off,
             codes: true,
@@ -29,8 +28,7 @@ impl Documents {
         let issuer = config.issuer.as_str();
         Ok(Self {
             oauth: serde_json::to_string(&Metadata::oauth(issuer, features))?,
-            openid: serde_json::to_string(&Metadata::openid(issuer, features, keys.algorithms()))?,
-            jwks: keys.jwks().to_owned(),
+            openid: serde_json::to_string(&Metadata::openid(issuer, features))?,
         })
     }
 
@@ -41,10 +39,18 @@ impl Documents {
     pub(crate) fn openid(&self, _caller: &Caller) -> Reply {
         document(&self.openid)
     }
+}
 
-    pub(crate) fn jwks(&self, _caller: &Caller) -> Reply {
-        document(&self.jwks)
-    }
+/// `GET /.well-known/jwks.json`: the keys that sign, those that will, and those that did lately.
+pub(crate) fn jwks(app: &App, _caller: &Caller) -> Reply {
+    let reply = reply::body(status::FOUND, "application/json", app.keys.jwks());
+    // A set that lacks a key which is about to sign must not be kept. The age is `rotation::JWKS_MAX_AGE`.
+    let age = if app.keys.is_complete() {
+        "public, max-age=300"
+    } else {
+        "no-cache"
+    };
+    reply::cached(reply, age)
 }
 
 fn document(text: &str) -> Reply {

@@ -1,5 +1,7 @@
 //! `POST /token`: one store transaction around one decision, then signatures.
 
+use std::sync::Arc;
+
 use countersign_oauth::{
     audit::AuditRecord,
     caller::Caller,
@@ -8,7 +10,7 @@ use countersign_oauth::{
     error::{ErrorCode, OAuthError},
     grant::{Code, Grant},
     params::Params,
-    token::{self, ACCESS_LIFETIME, Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
+    token::{Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
 };
 use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Request, header::AUTHORIZATION};
@@ -21,7 +23,7 @@ use crate::{
     body, clock,
     event::{self, Decision},
     reply::{self, Reply},
-    signer::{SignError, Type},
+    signer::{SignError, Signer, Type},
     status,
 };
 
@@ -92,6 +94,8 @@ async fn answer(
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
         let client = authenticated(&mut reads, headers, params).await?;
+        // Before anything is spent: a key may still have to be made.
+        let signer = app.keys.signer(client.signing_alg).await.map_err(Failure::from)?;
         let outcome = decide(app, exchange, caller, &mut reads, &client, params, &mut rng).await?;
         let (writes, result, suspicious) = match outcome {
             Outcome::Issued { writes, tokens } => (writes, Ok(tokens), false),
@@ -110,7 +114,7 @@ async fn answer(
             }
         }
         let tokens = result.map_err(|error| TokenError::Refused(client.id.to_string(), error))?;
-        let reply = signed(app, *tokens).map_err(Failure::from)?;
+        let reply = signed(app, &signer, *tokens).await.map_err(Failure::from)?;
         event::decided(
             EVENT,
             caller,
@@ -227,13 +231,12 @@ fn transaction(
     Ok(Some(txn))
 }
 
-fn signed(app: &App, tokens: Tokens) -> Result<Reply, SignError> {
-    let signer = app.keys.signer();
-    let access_token = signer.sign(Type::AccessToken, &tokens.access)?;
+async fn signed(app: &App, signer: &Arc<Signer>, tokens: Tokens) -> Result<Reply, SignError> {
+    let access_token = signer.sign(Type::AccessToken, &tokens.access).await?;
     let id_token = match tokens.id {
         Some(mut claims) => {
-            claims.insert("at_hash".into(), Value::from(token::at_hash(&access_token)));
-            Some(signer.sign(Type::IdToken, &claims)?)
+            claims.insert("at_hash".into(), Value::from(signer.alg().at_hash(&access_token)));
+            Some(signer.sign(Type::IdToken, &claims).await?)
         }
         None => None,
     };
@@ -242,7 +245,7 @@ fn signed(app: &App, tokens: Tokens) -> Result<Reply, SignError> {
         &Response {
             access_token: &access_token,
             token_type: "Bearer",
-            expires_in: ACCESS_LIFETIME.whole_seconds(),
+            expires_in: app.tokens.access_lifetime.whole_seconds(),
             scope: tokens.scopes.join(" "),
             id_token: id_token.as_deref(),
             refresh_token: tokens.refresh.as_deref().map(String::as_str),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::signer::{Type, Verifier, verify};
 
 const BATCH: usize = 1000;
 
@@ -145,6 +146,39 @@ async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
     }
     flows(FLOWS / 10).await;
     say(&format!("{} flows more", FLOWS / 10));
+}
+
+#[ignore = "a measurement, and only a release build is worth measuring"]
+#[tokio::test]
+async fn signatures_by_algorithm() {
+    let claims = json!({
+        "iss": format!("https://{HOST}"), "sub": "userid:1", "aud": "https://mcp.example.ts.net/mcp", "iat": 1_700_000_000,
+        "exp": 1_700_000_300, "jti": "0123456789abcdefghijkl", "scope": "openid profile mcp:tools", "client_id": "0".repeat(32),
+        "gid": "0123456789abcdefghijkl", "auth_time": 1_700_000_000, "cnf": {"tailnet_node": "n123456CNTRL"},
+    });
+    for alg in SigningAlg::ALL {
+        let made = Instant::now();
+        let signer = Arc::new(crate::keys::made_for_tests("k", alg));
+        let made = made.elapsed();
+        let verifier = Verifier::new(alg, signer.public()).unwrap();
+        let each = if alg == SigningAlg::Rs256 { 2_000 } else { 20_000 };
+        let (cpu, mut token) = (cpu_seconds(), String::new());
+        for _ in 0..each {
+            token = signer.sign(Type::AccessToken, &claims).await.unwrap();
+        }
+        let (signed, cpu) = (cpu_seconds() - cpu, cpu_seconds());
+        for _ in 0..each {
+            assert!(verify(Type::AccessToken, &token, |_| Some(&verifier)).is_some());
+        }
+        println!(
+            "{}: sign {:.1} us CPU, verify {:.1} us CPU, token {} bytes, key made in {:.1} ms",
+            alg.as_str(),
+            signed * 1e6 / f64::from(each),
+            (cpu_seconds() - cpu) * 1e6 / f64::from(each),
+            token.len(),
+            made.as_secs_f64() * 1e3,
+        );
+    }
 }
 
 /// CPU seconds of this process, all threads.

@@ -8,7 +8,7 @@ use std::{
 
 use countersign_oauth::register::Mode;
 use countersign_server::{
-    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, TokenSettings, issuer,
+    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, issuer,
 };
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::{AuthKey, MachinePublic, Node, NodeConfig, NodeState};
@@ -201,7 +201,10 @@ async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<
         routers_are_users: settings.routers_are_users,
         dcr_max_clients_per_user: settings.dcr_max_clients_per_user.into(),
         rate_limit_per_peer: settings.rate_limit_per_peer,
-        tokens: TokenSettings::default(),
+        require_grant: settings.require_grant,
+        tokens: settings.tokens.clone(),
+        claims: settings.claims.clone(),
+        audit_retention: settings.audit_retention,
         limits: Limits::default(),
     };
     let directory = Arc::new(TailnetDirectory(Arc::clone(node)));

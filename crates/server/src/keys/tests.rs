@@ -1,0 +1,96 @@
+use time::macros::datetime;
+
+use super::*;
+
+const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
+const MONTH: Schedule = Schedule {
+    signs_for: time::Duration::days(30),
+    remembered_for: time::Duration::days(30),
+};
+
+async fn stored(store: &Store) -> Vec<serde_json::Value> {
+    let records = store.scan::<Stored>(b"", None, MOST).await.unwrap().records;
+    records
+        .iter()
+        .map(|record| serde_json::to_value(record).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_start_makes_what_is_cheap_and_a_request_for_the_rest_waits_for_it() {
+    let store = Store::in_memory().unwrap();
+    let keys = Arc::new(Keys::open(&store, MONTH, NOW).await.unwrap());
+    assert_eq!(stored(&store).await.len(), 2);
+    assert!(!keys.is_complete());
+    let task = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.run(&store, &Clock::from_fn(|| NOW)).await }
+    });
+    let signer = keys.signer(SigningAlg::Rs256).await.unwrap();
+    assert_eq!(signer.alg(), SigningAlg::Rs256);
+    assert!(keys.is_complete());
+    task.abort();
+}
+
+#[tokio::test]
+async fn the_private_half_goes_when_a_key_stops_signing() {
+    let store = Store::in_memory().unwrap();
+    let keys = Keys::open(&store, MONTH, NOW).await.unwrap();
+    let token = keys
+        .signer(SigningAlg::Es256)
+        .await
+        .unwrap()
+        .sign(Type::AccessToken, &json!({}))
+        .await
+        .unwrap();
+    let private = stored(&store).await;
+    assert!(private.iter().all(|key| key["half"]["private"].is_string()));
+    keys.tend(&store, &CHEAP, NOW + time::Duration::days(29)).await.unwrap();
+    keys.tend(&store, &CHEAP, NOW + time::Duration::days(30)).await.unwrap();
+    let after = stored(&store).await;
+    for key in private {
+        let same = after.iter().find(|other| other["kid"] == key["kid"]).unwrap();
+        assert!(same["half"]["private"].is_null() && same["half"]["public"].is_string());
+    }
+    assert!(keys.access_claims(&token).is_some(), "what it signed is good still");
+}
+
+#[tokio::test]
+async fn an_open_that_comes_a_year_later_goes_on_with_the_old_key_until_the_next_is_known() {
+    let store = Store::in_memory().unwrap();
+    let first = Keys::open(&store, MONTH, NOW).await.unwrap();
+    let token = first
+        .signer(SigningAlg::Es256)
+        .await
+        .unwrap()
+        .sign(Type::IdToken, &json!({}))
+        .await
+        .unwrap();
+    let later = NOW + time::Duration::days(365);
+    let second = Keys::open(&store, MONTH, later).await.unwrap();
+    assert!(second.id_token_claims(&token).is_some());
+    assert_eq!(stored(&store).await.len(), 4);
+    let signing = |keys: &Keys| {
+        rotation::signing(&keys.ring.load().facts, SigningAlg::Es256)
+            .unwrap()
+            .kid
+            .clone()
+    };
+    assert_eq!(signing(&second), signing(&first));
+    second.tend(&store, &CHEAP, later + MONTH.ahead()).await.unwrap();
+    assert_ne!(signing(&second), signing(&first));
+}
+
+/// What an earlier version stored is read as a key that signs.
+#[test]
+fn a_key_of_format_1_signs_since_it_was_made() {
+    let key = Stored::make(SigningAlg::Es256, Phase::Signing(NOW), NOW).unwrap();
+    let value = serde_json::to_value(&key).unwrap();
+    let old = json!({
+        "kid": value["kid"], "alg": "ES256", "pkcs8": value["half"]["private"], "created_at": NOW.unix_timestamp(),
+    });
+    let read = <Stored as countersign_store::Record>::upgrade(1, &old.to_string()).unwrap();
+    assert_eq!(read.facts(), key.facts());
+    assert!(read.halves().unwrap().0.is_some());
+    assert!(<Stored as countersign_store::Record>::upgrade(3, "{}").is_err());
+}
