@@ -151,20 +151,9 @@ impl Keys {
 
     /// The claims of an id_token of ours, however old, as an `id_token_hint` may be one: any key counts that is
     /// still remembered.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "for `id_token_hint`, which comes with the OP session")
-    )]
-    pub(crate) fn id_token_claims(&self, token: &str) -> Option<Vec<u8>> {
+    pub(crate) fn id_claims(&self, token: &str) -> Option<Vec<u8>> {
         let ring = self.ring.load();
         verify(Type::IdToken, token, |kid| Some(&ring.verifiers.get(kid)?.0))
-    }
-
-    /// The claims of an id_token that one of our keys signed, also when it has expired.
-    pub(crate) fn id_claims(&self, token: &str) -> Option<Vec<u8>> {
-        std::iter::once(&self.first)
-            .chain(&self.others)
-            .find_map(|signer| signer.verify(Type::IdToken, token))
     }
 
     /// The JWK set (RFC 7517 5) of the public halves.
