@@ -12,4 +12,5 @@ pub mod netmap;
 pub mod netstack;
 pub mod path;
 pub mod peer;
+pub mod strangers;
 pub mod tunnel;

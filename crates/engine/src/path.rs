@@ -98,6 +98,8 @@ impl Best {
 pub struct Path {
     ours: NodePublic,
     disco: Option<DiscoPublic>,
+    /// What the netmap says, which may be older than what the peer says itself.
+    told: Option<DiscoPublic>,
     candidates: Candidates,
     best: Option<Best>,
     in_flight: InFlight,
@@ -121,6 +123,7 @@ impl Path {
         Self {
             ours,
             disco: config.disco,
+            told: config.disco,
             candidates,
             best: None,
             in_flight: InFlight::default(),
@@ -138,9 +141,9 @@ impl Path {
 
     /// The netmap now says this of the peer. A changed disco key forgets every path that was learned.
     pub fn handle_config(&mut self, config: PathConfig, now: Instant) {
-        if self.disco != config.disco {
-            self.forget_paths();
-            self.disco = config.disco;
+        if self.told != config.disco {
+            self.told = config.disco;
+            self.set_disco(config.disco);
         }
         let new_endpoints = self.candidates.set_netmap(&config.endpoints);
         self.relay.set_home(config.home_derp);
@@ -150,6 +153,13 @@ impl Path {
                 self.ping_all(now, true);
             }
         }
+        self.report(now);
+    }
+
+    /// The peer itself has told us its disco key, through the tunnel: it has restarted, and control's word of that comes
+    /// later. Counts until the netmap says something new.
+    pub fn handle_announced(&mut self, disco: DiscoPublic, now: Instant) {
+        self.set_disco(Some(disco));
         self.report(now);
     }
 
@@ -267,6 +277,13 @@ impl Path {
         match self.best {
             Some(best) if best.is_trusted(now) => Some(Hop::Udp(best.addr)),
             _ => self.relay.region(now).map(Hop::Derp),
+        }
+    }
+
+    fn set_disco(&mut self, disco: Option<DiscoPublic>) {
+        if self.disco != disco {
+            self.forget_paths();
+            self.disco = disco;
         }
     }
 

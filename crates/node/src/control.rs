@@ -14,13 +14,13 @@ mod noise;
 mod ping;
 mod target;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 pub use tailnet_engine::control::Local;
 use tailnet_engine::{control::Fatal, netmap::Change};
-use tailnet_wire::key::DiscoPublic;
-use tokio::sync::{mpsc, watch};
+use tailnet_wire::{control::PingResponse, key::DiscoPublic};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 use zeroize::Zeroizing;
@@ -84,8 +84,32 @@ pub enum ControlEvent {
     },
     /// Control wants this page shown.
     ShowUrl(String),
+    /// Control wants a peer pinged. Dropping it says that this node cannot.
+    PingPeer(PeerPing),
     /// It makes no sense to go on; nothing follows.
     Fatal(FatalError),
+}
+
+/// A ping of a peer, on behalf of control.
+#[derive(Debug)]
+pub struct PeerPing {
+    /// The peer's tailnet address.
+    pub address: IpAddr,
+    /// How to ping it.
+    pub kind: PeerPingKind,
+    /// What came of it; type and address are filled in for control.
+    pub answer: oneshot::Sender<PingResponse>,
+}
+
+/// The pings that control can order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerPingKind {
+    /// Along the paths, outside the tunnel.
+    Disco,
+    /// Inside the tunnel, past the peer's packet filter.
+    Tsmp,
+    /// Inside the tunnel, as any program's.
+    Icmp,
 }
 
 /// Why the session with control ended for good. The text says what a person can do.

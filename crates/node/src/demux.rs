@@ -19,6 +19,7 @@ use tailnet_engine::{
 use tailnet_wire::{disco, key::NodePublic, stun};
 
 use crate::{
+    clock,
     peers::{Datagrams, Inbound},
     shared::Shared,
     udp::Received,
@@ -106,8 +107,15 @@ fn handle_disco(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, da
         shared.counters.malformed.fetch_add(1, Relaxed);
         return;
     };
-    // A key that no peer has is dropped before any cryptography.
-    if netmap.peers_by_disco(&sender).next().is_none() {
+    // A key that no peer has is dropped before any cryptography. One that the netmap does not know yet may have been
+    // announced by a peer that has restarted.
+    let announced = match netmap.peers_by_disco(&sender).next() {
+        Some(_) => None,
+        None => shared.peers.by_disco(&sender).map(|peer| peer.key()),
+    };
+    let announced = announced.and_then(|key| netmap.peer_by_key(&key));
+    let mut owners = netmap.peers_by_disco(&sender).chain(announced).peekable();
+    if owners.peek().is_none() {
         shared.counters.strangers.fetch_add(1, Relaxed);
         return;
     }
@@ -123,8 +131,7 @@ fn handle_disco(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePublic>, da
         disco::Message::Ping { node_key, .. } => *node_key,
         _ => None,
     };
-    let owner = netmap
-        .peers_by_disco(&sender)
+    let owner = owners
         .find(|peer| relayed.or(claimed).is_none_or(|key| key == peer.key))
         .cloned();
     // A relay that names another node than the one the key belongs to, or a ping that claims to be another's.
@@ -195,12 +202,17 @@ fn admit_initiation(
             return None;
         }
     }
-    let key = shared.limiter.initiator_of(datagram);
-    let peer = key.and_then(|key| netmap.peer_by_key(&key).cloned());
-    if peer.is_none() {
+    let Some(key) = shared.limiter.initiator_of(datagram) else {
         shared.counters.strangers.fetch_add(1, Relaxed);
+        return None;
+    };
+    if let Some(peer) = netmap.peer_by_key(&key) {
+        return Some(Arc::clone(peer));
     }
-    peer
+    shared.counters.strangers.fetch_add(1, Relaxed);
+    shared.strangers.lock().note(key, clock::now());
+    // A netmap that came in force meanwhile has not seen the note.
+    shared.netmap.current()?.peer_by_key(&key).cloned()
 }
 
 fn limiter_address(from: Hop, relayed: Option<NodePublic>) -> IpAddr {
@@ -225,7 +237,7 @@ fn handle_lost_session(shared: &Arc<Shared>, from: Hop, relayed: Option<NodePubl
     if let Some(owner) = owner
         && let Some(peer) = shared.peer_for(&owner)
     {
-        peer.engine().force_handshake(crate::clock::now());
+        peer.engine().force_handshake(clock::now());
         peer.kick();
     }
 }

@@ -185,6 +185,21 @@ impl DerpPool {
         home.is_some_and(|status| matches!(status.state, DerpState::Connected { .. }))
     }
 
+    /// Resolves once everything that was queued so far is with the relays, or lost with a connection. May take for
+    /// ever: a relay that cannot be reached keeps what was queued for it until the attempt fails.
+    pub async fn flush(&self) {
+        let queues: Vec<_> = self
+            .state
+            .lock()
+            .regions
+            .values()
+            .map(|region| Arc::clone(&region.queue))
+            .collect();
+        for queue in queues {
+            queue.drained().await;
+        }
+    }
+
     /// Ends all connections and waits for their tasks.
     pub async fn shutdown(&self) {
         self.cancel.cancel();

@@ -20,9 +20,13 @@ use tailnet_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinError,
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{error, warn};
 
 use crate::{
@@ -96,9 +100,12 @@ pub(crate) async fn join(
     on_state: &(dyn Fn(&NodeState) + Send + Sync),
 ) -> Result<(Arc<Shared>, watch::Receiver<NodeState>), StartError> {
     let mut rng = clock::rng();
-    let state = State::open(&config.state_dir, config.control_url.as_str())?;
+    let (dir, control_url) = (config.state_dir.clone(), config.control_url.to_string());
+    let opened = tokio::task::spawn_blocking(move || State::open(&dir, &control_url)).await;
+    let state = opened.map_err(|_| StartError::Panicked)??;
     let udp = UdpSockets::bind(config.udp_port, state.udp_port())?;
-    state.set_udp_port(udp.port())?;
+    let port = udp.port();
+    state.aside(move |state| state.set_udp_port(port)).await?;
     let mut raw = [0; 32];
     rng.fill_bytes(&mut raw);
     let disco = DiscoPrivate::from_random(raw);
@@ -144,6 +151,7 @@ pub(crate) async fn join(
         published,
         trouble: Trouble::default(),
         remembered: clock::now(),
+        writing: None,
     };
     spawn_tasks(&shared, supervisor);
     greet(&shared, &state).await;
@@ -180,6 +188,7 @@ pub(crate) fn new_shared(
         stop: CancellationToken::new(),
         transmits: Mutex::default(),
         searched: Mutex::new(clock::now()),
+        strangers: Mutex::default(),
         stun_servers: Mutex::default(),
         initiations: AtomicU32::new(0),
         clock_told: AtomicBool::new(false),
@@ -202,19 +211,29 @@ fn spawn_tasks(shared: &Arc<Shared>, supervisor: Supervisor) {
             error!(event = "udp_failed", %error, "the UDP socket failed");
         }
     };
+    // Apart, so that putting a large netmap in force does not keep datagrams waiting.
+    let mut receiver = AbortOnDropHandle::new(tokio::spawn(receiver));
+    let mut supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
     let stop = shared.stop.clone();
-    let essential = tokio::spawn(async move {
-        tokio::select! {
-            () = receiver => {}
-            () = supervisor.run() => {}
-        }
-    });
     shared.tasks.spawn(async move {
-        if essential.await.is_err() {
-            error!(event = "node_panic", "an essential task of the node panicked");
+        tokio::select! {
+            ended = &mut supervisor => {
+                note_panic(ended);
+                stop.cancel();
+            }
+            ended = &mut receiver => {
+                note_panic(ended);
+                stop.cancel();
+                note_panic(supervisor.await);
+            }
         }
-        stop.cancel();
     });
+}
+
+fn note_panic(ended: Result<(), JoinError>) {
+    if ended.is_err() {
+        error!(event = "node_panic", "an essential task of the node panicked");
+    }
 }
 
 /// After a restart, peers still send under sessions we no longer have. A handshake makes them notice at once, where

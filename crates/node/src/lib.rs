@@ -14,6 +14,7 @@ pub mod control;
 mod demux;
 pub mod derp;
 mod disco;
+mod errand;
 mod identity;
 mod join;
 mod listener;

@@ -226,7 +226,12 @@ impl Node {
         self.shared.ports.close_all();
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if timeout(patience, self.shared.tasks.wait()).await.is_err() {
+        let told = async {
+            self.shared.tasks.wait().await;
+            // The last words to peers that are reached through a relay only are in its queue.
+            self.shared.derp.flush().await;
+        };
+        if timeout(patience, told).await.is_err() {
             tracing::warn!(
                 event = "shutdown",
                 "some peers were not told that their connections closed"

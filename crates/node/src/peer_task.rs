@@ -15,6 +15,7 @@ use tailnet_engine::{
     path::{Hop, PathEvent},
     peer::{Datagram, PeerEvent, Transmits},
 };
+use tailnet_wire::key::DiscoPublic;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -216,8 +217,17 @@ impl PeerTask {
             PeerEvent::Path(PathEvent::Changed(hop)) => {
                 debug!(event = "path", peer = %self.peer.key(), ?hop, "the path to a peer changed");
             }
-            PeerEvent::Path(PathEvent::Pong { .. }) | PeerEvent::DiscoKey(_) => {}
+            PeerEvent::Path(PathEvent::Pong { hop, latency }) => self.peer.path_answered(hop, latency),
+            PeerEvent::DiscoKey(key) => self.handle_disco_key(key),
         }
+    }
+
+    /// So that messages sealed with it are taken as the peer's.
+    fn handle_disco_key(&self, key: DiscoPublic) {
+        let netmap = self.shared.netmap.current();
+        let mut owners = netmap.iter().flat_map(|netmap| netmap.peers_by_disco(&key));
+        let is_known = owners.any(|owner| owner.key == self.peer.key());
+        self.shared.peers.set_disco(&self.peer, Some(key).filter(|_| !is_known));
     }
 
     fn caller(

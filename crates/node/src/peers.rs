@@ -26,7 +26,10 @@ use tailnet_engine::{
     peer::{ConnId, Peer, PingId, PingKind, SendError},
     tunnel::PEER_INDEX_BITS,
 };
-use tailnet_wire::{disco, key::NodePublic};
+use tailnet_wire::{
+    disco,
+    key::{DiscoPublic, NodePublic},
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +61,8 @@ pub(crate) struct PeerHandle {
     /// One per connection in the hands of the application, cancelled when the netmap withdraws it.
     withdrawn: Mutex<HashMap<ConnId, CancellationToken>>,
     pings: Mutex<HashMap<PingId, oneshot::Sender<Duration>>>,
+    /// Who waits for the first pong along a path.
+    path_pings: Mutex<Vec<oneshot::Sender<(Hop, Duration)>>>,
 }
 
 /// What arrives for one peer.
@@ -137,6 +142,7 @@ impl PeerHandle {
             proven: AtomicBool::new(false),
             withdrawn: Mutex::default(),
             pings: Mutex::default(),
+            path_pings: Mutex::default(),
         };
         (Arc::new(handle), receiver)
     }
@@ -213,6 +219,25 @@ impl PeerHandle {
         }
     }
 
+    /// Pings the peer along its paths (disco); the receiver gets the first that answers, and how fast.
+    pub(crate) fn ping_path(&self) -> oneshot::Receiver<(Hop, Duration)> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.path_pings.lock();
+        waiting.retain(|waiting| !waiting.is_closed());
+        waiting.push(sender);
+        drop(waiting);
+        self.engine().path_mut().ping(clock::now());
+        receiver
+    }
+
+    /// A ping along a path was answered.
+    pub(crate) fn path_answered(&self, hop: Hop, latency: Duration) {
+        for waiting in self.path_pings.lock().drain(..) {
+            // Whoever asked may have given up.
+            let _ = waiting.send((hop, latency));
+        }
+    }
+
     /// Whether this is the first time that somebody asks.
     pub(crate) fn is_first_connection(&self) -> bool {
         !self.connected.swap(true, Ordering::Relaxed)
@@ -263,6 +288,8 @@ pub(crate) struct Peers(RwLock<Tables>);
 struct Tables {
     by_key: HashMap<NodePublic, (u32, Arc<PeerHandle>)>,
     by_index: HashMap<u32, Arc<PeerHandle>>,
+    /// Disco keys that peers announced themselves and that control has not passed on yet, one a peer.
+    by_disco: HashMap<DiscoPublic, Arc<PeerHandle>>,
     /// Newcomers in the order they came. Some may have proven themselves or be gone by now.
     unproven: VecDeque<Arc<PeerHandle>>,
 }
@@ -276,6 +303,25 @@ impl Peers {
     /// The peer that was given this number.
     pub(crate) fn by_index(&self, index: u32) -> Option<Arc<PeerHandle>> {
         self.0.read().by_index.get(&index).cloned()
+    }
+
+    /// The peer that announced this disco key.
+    pub(crate) fn by_disco(&self, key: &DiscoPublic) -> Option<Arc<PeerHandle>> {
+        self.0.read().by_disco.get(key).cloned()
+    }
+
+    /// Notes the disco key that a peer announced; `None` when control knows it, too. A key that another peer has
+    /// announced stays with that one.
+    pub(crate) fn set_disco(&self, handle: &Arc<PeerHandle>, key: Option<DiscoPublic>) {
+        let mut tables = self.0.write();
+        tables.by_disco.retain(|_, peer| !Arc::ptr_eq(peer, handle));
+        let is_known = tables
+            .by_key
+            .get(&handle.key)
+            .is_some_and(|(_, known)| Arc::ptr_eq(known, handle));
+        if let Some(key) = key.filter(|_| is_known) {
+            tables.by_disco.entry(key).or_insert_with(|| Arc::clone(handle));
+        }
     }
 
     /// The peer with this key, made by `make` (which gets the number to use, and may refuse) if it was not in touch yet.
@@ -328,6 +374,7 @@ impl Tables {
         };
         self.by_key.remove(&handle.key);
         self.by_index.remove(&index);
+        self.by_disco.retain(|_, peer| !Arc::ptr_eq(peer, handle));
         self.unproven.retain(|newcomer| !Arc::ptr_eq(newcomer, handle));
     }
 

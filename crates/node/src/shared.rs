@@ -16,6 +16,7 @@ use tailnet_engine::{
     netmap::PeerNode,
     path::Hop,
     peer::{ConnectionMemory, Limits, Peer, PeerConfig, PeerView, Transmits},
+    strangers::Strangers,
     tunnel::HandshakeLimiter,
 };
 use tailnet_wire::{
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) transmits: Mutex<Vec<Transmits>>,
     pub(crate) searched: Mutex<Instant>,
+    pub(crate) strangers: Mutex<Strangers>,
     /// Initiations that came by UDP in this second.
     pub(crate) initiations: AtomicU32,
     /// Whether somebody was told that our clock is off.

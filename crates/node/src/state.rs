@@ -104,7 +104,7 @@ pub enum StateError {
 
 /// The open, locked state folder. Clones share it; the lock goes with the last one.
 ///
-/// Writing blocks for as long as an fsync takes.
+/// Writing blocks for as long as an fsync takes: on a runtime it goes through `aside`.
 #[derive(Debug, Clone)]
 pub struct State {
     shared: Arc<Shared>,
@@ -266,6 +266,17 @@ impl State {
             return Ok(());
         }
         self.update(|contents| contents.active_peers = peers)
+    }
+
+    /// Writes on a thread that may block, and returns when that is durable. The write goes on when the future is dropped.
+    pub(crate) async fn aside(
+        &self,
+        write: impl FnOnce(&Self) -> Result<(), StateError> + Send + 'static,
+    ) -> Result<(), StateError> {
+        let state = self.clone();
+        let dir = self.dir().to_owned();
+        let written = tokio::task::spawn_blocking(move || write(&state)).await;
+        written.unwrap_or_else(|ended| Err(io_error("write", &dir, io::Error::other(ended))))
     }
 
     /// On an error neither the file nor what is remembered has changed.

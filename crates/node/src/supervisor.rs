@@ -8,12 +8,16 @@ use std::{
 
 use tailnet_engine::netmap::{Change, Netmap};
 use tailnet_wire::key::NodePublic;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tracing::{error, info, warn};
 
 use crate::{
     clock,
     control::{ControlClient, ControlEvent},
+    errand,
     netcheck::Findings,
     shared::Shared,
     state::{MAX_ACTIVE, State},
@@ -68,6 +72,8 @@ pub(crate) struct Supervisor {
     pub(crate) trouble: Trouble,
     /// When the active peers were written last.
     pub(crate) remembered: Instant,
+    /// The write of them that is under way: an fsync takes longer than anybody here may wait.
+    pub(crate) writing: Option<JoinHandle<()>>,
 }
 
 impl Supervisor {
@@ -90,6 +96,7 @@ impl Supervisor {
                 }
                 // At once, so that a kill right after its first connection does not make us forget it.
                 () = shared.new_peer.notified() => self.remember_new_peers(),
+                () = finished(&mut self.writing) => self.remember_new_peers(),
                 _ = second.tick() => {
                     shared.limiter.handle_timeout();
                     shared.initiations.store(0, Relaxed);
@@ -97,7 +104,12 @@ impl Supervisor {
                 }
             }
         }
-        self.remember_active_peers();
+        if let Some(writing) = self.writing.take() {
+            // A panic in it was reported by the runtime.
+            let _ = writing.await;
+        }
+        // So that the next start can greet them at once.
+        write_active_peers(self.state.clone(), self.active_peers()).await;
         // Its task holds the state folder, which the next start of this node needs.
         self.control.stop().await;
     }
@@ -131,6 +143,10 @@ impl Supervisor {
                 self.published.send_replace(NodeState::NeedsApproval);
             }
             ControlEvent::ShowUrl(url) => info!(event = "show_url", %url, "control asks to show this page"),
+            ControlEvent::PingPeer(ping) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tasks.spawn(errand::run(shared, ping));
+            }
             ControlEvent::Registered => {}
             ControlEvent::Fatal(error) => {
                 self.stopped(error.to_string());
@@ -170,16 +186,13 @@ impl Supervisor {
         });
     }
 
-    /// So that the next start can greet them at once.
-    fn remember_active_peers(&self) {
-        if let Err(error) = self.state.set_active_peers(self.active_peers()) {
-            warn!(event = "state", %error, "active peers are not remembered");
-        }
-    }
-
-    /// The same while the node runs, for the case that it is killed: only new ones are written down, so that the file
-    /// changes seldom, and those of the last start are kept until they have had the time to come back.
+    /// Remembers the active peers while the node runs, for the case that it is killed: only new ones are written down, so
+    /// that the file changes seldom, and those of the last start are kept until they have had the time to come back.
     fn remember_new_peers(&mut self) {
+        if self.writing.is_some() {
+            // One after the other, or an older list could come last; this is called again then.
+            return;
+        }
         let known = self.state.active_peers();
         let mut peers = self.active_peers();
         // Only so many are kept: with more, who is among them would change every second, and each change is an fsync.
@@ -192,9 +205,7 @@ impl Supervisor {
         }
         peers.extend(known.into_iter().filter(|key| !peers.contains(key)).collect::<Vec<_>>());
         self.remembered = clock::now();
-        if let Err(error) = self.state.set_active_peers(peers) {
-            warn!(event = "state", %error, "active peers are not remembered");
-        }
+        self.writing = Some(tokio::spawn(write_active_peers(self.state.clone(), peers)));
     }
 
     /// The peers with a session that is in use, most recent first.
@@ -207,6 +218,24 @@ impl Supervisor {
         let mut active: Vec<_> = sessions.filter(|(age, _)| *age <= ACTIVE).collect();
         active.sort();
         active.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+/// Resolves when the write under way has ended, never when there is none.
+async fn finished(writing: &mut Option<JoinHandle<()>>) {
+    match writing {
+        Some(task) => {
+            // A panic in it was reported by the runtime.
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
+    }
+    *writing = None;
+}
+
+async fn write_active_peers(state: State, peers: Vec<NodePublic>) {
+    if let Err(error) = state.aside(|state| state.set_active_peers(peers)).await {
+        warn!(event = "state", %error, "active peers are not remembered");
     }
 }
 
@@ -233,9 +262,29 @@ pub(crate) fn apply(shared: &Arc<Shared>, change: &Change) {
         shared.derp.set_map(Arc::clone(change.netmap.derp_map()));
         shared.derp_map.send_replace(Arc::clone(change.netmap.derp_map()));
     }
+    greet_strangers(shared, change, now);
     shared.counters.netmaps.fetch_add(1, Relaxed);
     shared.netmap.announce();
     note_clock(shared, &change.netmap);
+}
+
+/// A peer that learned of us before we learned of it has knocked in vain, and knocks again only after five seconds. So we
+/// do, now that we know it.
+fn greet_strangers(shared: &Arc<Shared>, change: &Change, now: Instant) {
+    let knocked: Vec<_> = {
+        let mut strangers = shared.strangers.lock();
+        let updated = change.updated.iter();
+        updated.filter(|key| strangers.take(key, now)).collect()
+    };
+    for key in knocked {
+        let Some(node) = change.netmap.peer_by_key(key) else {
+            continue;
+        };
+        if let Some(peer) = shared.claimed_peer(node) {
+            peer.engine().force_handshake(now);
+            peer.kick();
+        }
+    }
 }
 
 /// Certificates and tokens need the right time, and nobody suspects the clock. Said once, until it is right again.

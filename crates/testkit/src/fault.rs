@@ -1,15 +1,19 @@
 //! What can be made to go wrong.
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
+use tailnet_wire::control::NodeId;
 use tokio::sync::watch;
 
 /// Faults that are on. All off at the start; every one can be set while nodes are running.
 pub(crate) struct Faults {
     frozen: watch::Sender<bool>,
+    /// Nodes whose map messages wait.
+    held_back: watch::Sender<HashSet<NodeId>>,
     delay_ms: AtomicU64,
     /// HTTP status that every request under /machine/ gets; 0 = none.
     refuse_with: AtomicU16,
@@ -24,6 +28,7 @@ impl Default for Faults {
     fn default() -> Self {
         Self {
             frozen: watch::Sender::new(false),
+            held_back: watch::Sender::default(),
             delay_ms: AtomicU64::new(0),
             refuse_with: AtomicU16::new(0),
             udp_blocked: AtomicBool::new(false),
@@ -43,6 +48,22 @@ impl Faults {
     /// Returns at once unless frozen, else when that ends.
     pub(crate) async fn thawed(&self) {
         let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+    }
+
+    /// Map messages to one node wait.
+    pub(crate) fn set_held_back(&self, id: NodeId, held: bool) {
+        self.held_back.send_modify(|nodes| {
+            if held {
+                nodes.insert(id);
+            } else {
+                nodes.remove(&id);
+            }
+        });
+    }
+
+    /// Returns at once unless the node is held back, else when that ends.
+    pub(crate) async fn let_go(&self, id: NodeId) {
+        let _ = self.held_back.subscribe().wait_for(|nodes| !nodes.contains(&id)).await;
     }
 
     pub(crate) fn set_delay(&self, delay: Duration) {

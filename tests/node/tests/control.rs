@@ -343,6 +343,15 @@ async fn control_can_ask_for_signs_of_life_and_for_little_else() {
         .await
         .unwrap();
     assert!(answer.ends_with(b"unknown c2n path"));
+    // Peers are pinged by the owner of the client, and this one drops the order.
+    let owner = tokio::spawn(async move { while idp.events.recv().await.is_some() {} });
+    let address = "100.64.0.99".parse().unwrap();
+    let answer = tailnet.ping_peer(id, "TSMP", address, patience).await.unwrap();
+    assert_eq!(
+        (answer.ping_type.as_str(), answer.err.as_str()),
+        ("TSMP", "this node is not on the tailnet")
+    );
+    owner.abort();
 }
 
 #[tokio::test]

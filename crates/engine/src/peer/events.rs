@@ -35,7 +35,8 @@ pub enum PeerEvent {
         /// The peer's peerAPI port, if it was a TSMP pong that named one.
         peer_api_port: Option<u16>,
     },
-    /// The peer announced its disco key through the tunnel.
+    /// The peer announced its disco key through the tunnel: messages sealed with it are to be given to
+    /// [`Peer::handle_disco`](super::Peer::handle_disco).
     DiscoKey(DiscoPublic),
     /// The path to the peer changed, or a disco ping was answered.
     Path(PathEvent),

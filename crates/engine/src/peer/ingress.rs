@@ -147,6 +147,7 @@ impl Peer {
                 }
             }
             Some(Message::DiscoKey(key)) => {
+                self.path.handle_announced(key, now);
                 // The last one counts; a peer that sends many fills no queue.
                 self.events.retain(|event| !matches!(event, PeerEvent::DiscoKey(_)));
                 self.events.push_back(PeerEvent::DiscoKey(key));

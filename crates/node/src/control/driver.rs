@@ -104,7 +104,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         loop {
             self.session.handle_timeout(clock::now(), clock::wall(), &mut self.rng);
-            if let Err(error) = self.act() {
+            if let Err(error) = self.act().await {
                 self.tell(ControlEvent::Fatal(error.into())).await;
                 return;
             }
@@ -147,7 +147,7 @@ impl Driver {
     }
 
     /// Does what the session asks for.
-    fn act(&mut self) -> Result<(), StateError> {
+    async fn act(&mut self) -> Result<(), StateError> {
         while let Some(action) = self.session.poll_action(clock::now()) {
             match action {
                 Action::Connect { fetch_key } => self.connect(fetch_key),
@@ -156,7 +156,7 @@ impl Driver {
                     self.rng.fill_bytes(&mut raw);
                     let key = NodePrivate::from_random(raw);
                     let public = key.public();
-                    self.state.replace_node_key(key)?;
+                    self.state.aside(|state| state.replace_node_key(key)).await?;
                     self.session.handle_new_node_key(public, clock::now());
                 }
                 Action::Register(request) => {
@@ -208,8 +208,12 @@ impl Driver {
         if let Some(connection) = self.connection.clone()
             && self.pings.len() < MAX_PINGS
         {
-            self.pings
-                .spawn(ping::answer(connection, self.config.tls.clone(), ping));
+            self.pings.spawn(ping::answer(
+                connection,
+                self.config.tls.clone(),
+                self.events.clone(),
+                ping,
+            ));
         }
     }
 
@@ -257,7 +261,7 @@ impl Driver {
 
     /// Whether to go on.
     async fn report(&mut self, event: Event) -> bool {
-        if let Err(error) = self.remember(&event) {
+        if let Err(error) = remember(&self.state, &event).await {
             self.tell(ControlEvent::Fatal(error.into())).await;
             return false;
         }
@@ -275,27 +279,29 @@ impl Driver {
         self.tell(event).await && !last
     }
 
-    /// Stores what must survive a restart, before anyone acts on it.
-    fn remember(&self, event: &Event) -> Result<(), StateError> {
-        match event {
-            Event::Registered(_) => self.state.confirm_node_key(),
-            Event::Change(change) if change.self_node => {
-                let stable_id = &change.netmap.self_node().stable_id;
-                if let Some(before) = self.state.stable_id().filter(|before| **before != **stable_id) {
-                    tracing::warn!(
-                        before,
-                        now = &**stable_id,
-                        "control knows this node by another stable id than before"
-                    );
-                }
-                self.state.set_stable_id(stable_id)
-            }
-            _ => Ok(()),
-        }
-    }
-
     async fn tell(&mut self, event: ControlEvent) -> bool {
         self.events.send(event).await.is_ok()
+    }
+}
+
+/// Stores what must survive a restart, before anyone acts on it.
+async fn remember(state: &State, event: &Event) -> Result<(), StateError> {
+    match event {
+        Event::Registered(_) => state.aside(State::confirm_node_key).await,
+        Event::Change(change) if change.self_node => {
+            let stable_id = Arc::clone(&change.netmap.self_node().stable_id);
+            match state.stable_id() {
+                Some(before) if *before == *stable_id => return Ok(()),
+                Some(before) => tracing::warn!(
+                    before,
+                    now = &*stable_id,
+                    "control knows this node by another stable id than before"
+                ),
+                None => {}
+            }
+            state.aside(move |state| state.set_stable_id(&stable_id)).await
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Answers to control's pings (Go: `answerPing` in `control/controlclient/direct.go`, `ipn/ipnlocal/c2n.go`).
 //!
-//! A ping is control reaching into the node, so the answers are few: a HEAD request, `/echo`, and "not supported here"
-//! for pings of other nodes.
+//! A ping is control reaching into the node, so the answers are few: a HEAD request, `/echo`, and pings of peers, which
+//! the owner of the [`ControlClient`](super::ControlClient) sends.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::Method;
@@ -11,18 +11,24 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tailnet_wire::control::{PingRequest, PingResponse};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::{
-    ControlError,
+    ControlError, ControlEvent, PeerPing, PeerPingKind,
     connection::Connection,
     dial::{connect, limited},
     target::Target,
 };
 
 /// Answers one ping; what goes wrong is control's loss and only logged.
-pub(super) async fn answer(connection: Arc<Connection>, tls: Arc<ClientConfig>, ping: PingRequest) {
+pub(super) async fn answer(
+    connection: Arc<Connection>,
+    tls: Arc<ClientConfig>,
+    owner: mpsc::Sender<ControlEvent>,
+    ping: PingRequest,
+) {
     let answered = match ping.types.as_str() {
         "" if ping.url_is_noise => connection.send(Method::HEAD, &ping.url, Bytes::new()).await,
         "" => head(&tls, &ping.url).await,
@@ -33,7 +39,7 @@ pub(super) async fn answer(connection: Arc<Connection>, tls: Arc<ClientConfig>, 
                 .send(Method::POST, &ping.url, c2n(&ping.payload).into())
                 .await
         }
-        types => refuse(&connection, &ping, types).await,
+        types => ping_peer(&connection, &owner, &ping, types).await,
     };
     if let Err(error) = answered {
         tracing::debug!(%error, types = ping.types, "ping of control not answered");
@@ -57,24 +63,53 @@ fn c2n(request: &[u8]) -> Vec<u8> {
 }
 
 /// Words that are not known are left without an answer, as Go does.
-async fn refuse(connection: &Connection, ping: &PingRequest, types: &str) -> Result<(), ControlError> {
+async fn ping_peer(
+    connection: &Connection,
+    owner: &mpsc::Sender<ControlEvent>,
+    ping: &PingRequest,
+    types: &str,
+) -> Result<(), ControlError> {
     if !ping.url_is_noise {
         return Ok(());
     }
-    for word in types
-        .split(',')
-        .filter(|word| matches!(*word, "disco" | "TSMP" | "ICMP" | "peerapi"))
-    {
+    for word in types.split(',') {
+        let answer = match word {
+            "disco" => asked(owner, ping.ip, PeerPingKind::Disco).await,
+            "TSMP" => asked(owner, ping.ip, PeerPingKind::Tsmp).await,
+            "ICMP" => asked(owner, ping.ip, PeerPingKind::Icmp).await,
+            "peerapi" => failed("this node asks no peerAPI"),
+            _ => continue,
+        };
         let response = PingResponse {
             ping_type: word.into(),
             ip: ping.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            err: "this node answers pings of peers and sends none for control".into(),
-            ..PingResponse::default()
+            ..answer
         };
         let json = serde_json::to_vec(&response).map_err(|source| ControlError::Json { path: "ping", source })?;
         connection.send(Method::POST, &ping.url, json.into()).await?;
     }
     Ok(())
+}
+
+/// Has the owner ping a peer.
+async fn asked(owner: &mpsc::Sender<ControlEvent>, address: Option<IpAddr>, kind: PeerPingKind) -> PingResponse {
+    let Some(address) = address else {
+        return failed("the request names no address");
+    };
+    let (answer, answered) = oneshot::channel();
+    let order = PeerPing { address, kind, answer };
+    // Without an owner the answer is dropped with the order.
+    let _ = owner.send(ControlEvent::PingPeer(order)).await;
+    answered
+        .await
+        .unwrap_or_else(|_| failed("this node is not on the tailnet"))
+}
+
+fn failed(err: &str) -> PingResponse {
+    PingResponse {
+        err: err.to_owned(),
+        ..PingResponse::default()
+    }
 }
 
 /// A HEAD request outside Noise.

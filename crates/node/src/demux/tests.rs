@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Instant};
 use serde_json::json;
 use tailnet_engine::{
     netmap::NetmapState,
+    peer::Transmits,
     tunnel::{HandshakeLimiter, Tunnel},
 };
 use tailnet_wire::key::{DiscoPrivate, NodePrivate};
@@ -239,6 +240,53 @@ async fn disco_of_others_and_call_me_maybe_over_udp_are_dropped() {
     let len = good.len();
     bench.receive(FROM, None, good, len);
     assert!(bench.shared.peers.by_key(&key(2).public()).is_some());
+}
+
+#[tokio::test]
+async fn an_announced_disco_key_is_as_good_as_the_netmaps() {
+    let bench = Bench::new(2);
+    let ours = DiscoPrivate::from_random([1; 32]).public();
+    let ping = |node: u8| {
+        let message = disco::Message::Ping {
+            tx_id: disco::TxId([1; 12]),
+            node_key: Some(key(node).public()),
+            padding: 0,
+        };
+        disco::DiscoBox::new(&disco_key(77), &ours).seal(&message, &[9; 24])
+    };
+    let len = ping(2).len();
+    bench.receive(FROM, None, ping(2), len);
+    assert_eq!(bench.counts()[0], 1, "a key that nobody has");
+    let netmap = bench.shared.netmap.current().unwrap();
+    let node = netmap.peer_by_key(&key(2).public()).unwrap();
+    let peer = bench.shared.peer_for(node).unwrap();
+    bench.shared.peers.set_disco(&peer, Some(disco_key(77).public()));
+    bench.receive(FROM, None, ping(2), len);
+    assert_eq!(bench.counts()[0], 1);
+    bench.receive(FROM, None, ping(3), len);
+    assert_eq!(bench.counts()[0], 2, "it speaks for no other peer");
+    bench.netmap(3..4);
+    bench.netmap(2..4);
+    bench.receive(FROM, None, ping(2), len);
+    assert_eq!(bench.counts()[0], 3, "it goes with the peer");
+}
+
+#[tokio::test]
+async fn who_knocked_before_the_netmap_knew_it_hears_from_us() {
+    let bench = Bench::new(1);
+    bench.receive(FROM, None, bench.initiation(&key(3)), 148);
+    assert!(bench.shared.peers.by_key(&key(3).public()).is_none());
+    bench.netmap(2..5);
+    let knocked = bench.shared.peers.by_key(&key(3).public());
+    let knocked = knocked.expect("a peer that is written to");
+    let mut transmits = Transmits::default();
+    knocked.engine().poll_transmit(clock::now(), &mut transmits);
+    let first = transmits.groups().next().map(|group| tunnel::peek(group.bytes));
+    assert_eq!(first, Some(Some(Kind::Initiation)));
+    assert!(
+        bench.shared.peers.by_key(&key(4).public()).is_none(),
+        "others are left alone"
+    );
 }
 
 #[tokio::test]

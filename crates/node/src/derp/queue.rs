@@ -26,6 +26,7 @@ const MAX_CONTROL: usize = 4 << 10;
 pub(super) struct SendQueue {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    written: Notify,
     counters: Arc<DerpCounters>,
 }
 
@@ -33,6 +34,8 @@ pub(super) struct SendQueue {
 struct Waiting {
     control: BytesMut,
     packets: Packets,
+    /// What was taken is not yet with the relay.
+    writing: bool,
 }
 
 /// Encoded SendPacket frames and the length of each.
@@ -72,16 +75,42 @@ impl SendQueue {
         self.wake.notify_one();
     }
 
-    /// Takes everything that waits: control frames, then packets.
+    /// Takes everything that waits: control frames, then packets. [`settled`](Self::settled) is to follow.
     pub(super) fn take(&self) -> (BytesMut, Packets) {
         let mut waiting = self.waiting.lock();
+        waiting.writing = true;
         (waiting.control.split(), std::mem::take(&mut waiting.packets))
+    }
+
+    /// What was taken is written, or lost.
+    pub(super) fn settled(&self) {
+        self.waiting.lock().writing = false;
+        self.written.notify_waiters();
     }
 
     /// Drops everything that waits: it was meant for a connection that did not come about.
     pub(super) fn clear(&self) {
         let (_, packets) = self.take();
         self.counters.add_dropped(packets.len());
+        self.settled();
+    }
+
+    /// Resolves once no packet waits or is being written.
+    pub(super) async fn drained(&self) {
+        loop {
+            let written = self.written.notified();
+            tokio::pin!(written);
+            // Before the look, so that nothing is missed in between.
+            written.as_mut().enable();
+            let is_drained = {
+                let waiting = self.waiting.lock();
+                waiting.packets.lengths.is_empty() && !waiting.writing
+            };
+            if is_drained {
+                return;
+            }
+            written.await;
+        }
     }
 
     pub(super) fn has_packets(&self) -> bool {

@@ -226,6 +226,8 @@ impl RegionTask {
             end = self.read(reader, decoder, &session) => end,
             end = self.write(writer, orders, &node, Limit::new(&info, now), &session) => end,
         };
+        // The end may have come in the middle of a write.
+        self.queue.settled();
         match end {
             Err(end @ (End::Idle | End::MapChanged)) => debug!(region = self.number, %end, "left DERP"),
             Err(end) => {
@@ -350,6 +352,7 @@ impl RegionTask {
         let bytes = packets.split(allowed);
         self.queue.counters().add_dropped(packets.len());
         if control.is_empty() && bytes.is_empty() {
+            self.queue.settled();
             return Ok(());
         }
         let write = async {
@@ -358,6 +361,7 @@ impl RegionTask {
             writer.flush().await
         };
         timeout(WRITE_TIMEOUT, write).await.map_err(|_| End::Stuck)??;
+        self.queue.settled();
         if allowed > 0 {
             self.queue.counters().add_sent(allowed);
             *session.last_packet.lock() = now;

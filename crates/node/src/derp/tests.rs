@@ -258,3 +258,23 @@ fn a_full_queue_drops_the_oldest() {
     }
     assert_eq!(queue.take().1.len(), 8);
 }
+
+#[tokio::test]
+async fn what_was_queued_before_a_flush_arrives_though_the_pool_ends() {
+    let relay = Relay::start().await;
+    let (alice, mut bob) = (
+        Node::new(&relay, 1, Timers::default()),
+        Node::new(&relay, 2, Timers::default()),
+    );
+    bob.pool.set_home(Some(1));
+    bob.wait_for(is_connected).await;
+    for number in 0..100u8 {
+        assert!(alice.pool.send(1, &bob.key, &[number; 1000]));
+    }
+    // Without a connection so far: the flush waits for that, too.
+    within(alice.pool.flush()).await;
+    drop(alice);
+    for number in 0..100u8 {
+        assert_eq!(bob.packet().await.2, [number; 1000]);
+    }
+}

@@ -113,6 +113,27 @@ fn a_refused_peer_leaves_no_trace() {
 }
 
 #[test]
+fn an_announced_disco_key_stays_with_the_first_and_goes_with_it() {
+    let peers = Peers::default();
+    let (first, _) = insert(&peers, key(1), true);
+    let (second, _) = insert(&peers, key(2), true);
+    let disco = |byte| DiscoPublic::from_bytes([byte; 32]);
+    let owner = |byte| peers.by_disco(&disco(byte)).map(|peer| peer.key());
+    peers.set_disco(&first, Some(disco(7)));
+    peers.set_disco(&second, Some(disco(7)));
+    assert_eq!(owner(7), Some(key(1)));
+    peers.set_disco(&first, Some(disco(8)));
+    assert_eq!((owner(7), owner(8)), (None, Some(key(1))), "one key a peer");
+    peers.set_disco(&first, None);
+    assert_eq!(owner(8), None);
+    peers.set_disco(&first, Some(disco(8)));
+    peers.remove(&first);
+    assert_eq!(owner(8), None);
+    peers.set_disco(&first, Some(disco(8)));
+    assert_eq!(owner(8), None, "a peer that is gone announces nothing");
+}
+
+#[test]
 fn an_old_handle_does_not_take_a_new_one_along() {
     let peers = Peers::default();
     let (old, _) = insert(&peers, key(1), true);

@@ -122,3 +122,20 @@ fn debug_shows_no_private_key() {
     let text = format!("{state:?}");
     assert!(!text.contains(&state.node_key().to_text()["privkey:".len()..]));
 }
+
+#[tokio::test]
+async fn a_write_does_not_hold_the_runtime_up_and_is_durable_when_it_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path(), "https://hs.test/").unwrap();
+    let (go, wait) = std::sync::mpsc::channel();
+    let write = state.aside(move |state| {
+        // Were this on the runtime's only thread, nobody could say the word.
+        wait.recv_timeout(Duration::from_secs(5)).unwrap();
+        state.set_udp_port(41_641)
+    });
+    let (written, ()) = tokio::join!(write, async move { go.send(()).unwrap() });
+    written.unwrap();
+    drop(state);
+    let again = State::open(folder.path(), "https://hs.test/").unwrap();
+    assert_eq!(again.udp_port(), Some(41_641));
+}

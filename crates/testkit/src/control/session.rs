@@ -128,7 +128,11 @@ impl Session {
     async fn send_json(&self, json: &[u8]) -> Result<(), Ended> {
         let faults = &self.control.registry.faults;
         tokio::select! {
-            () = async { faults.thawed().await; faults.delay().await } => {}
+            () = async {
+                faults.thawed().await;
+                faults.let_go(self.viewer.id).await;
+                faults.delay().await;
+            } => {}
             () = self.frames.closed() => return Err(Ended),
         }
         let compressed;

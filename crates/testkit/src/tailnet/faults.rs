@@ -25,6 +25,16 @@ impl Tailnet {
         self.registry.faults.set_frozen(frozen);
     }
 
+    /// Keeps map messages from one node, which then knows less than the others; with `false` it gets them all.
+    ///
+    /// # Errors
+    /// [`UnknownError::Node`].
+    pub fn hold_back(&self, name: &str, held: bool) -> Result<(), UnknownError> {
+        let id = self.node(name)?.id;
+        self.registry.faults.set_held_back(id, held);
+        Ok(())
+    }
+
     /// Makes every answer and message of control late.
     pub fn delay_control(&self, delay: Duration) {
         self.registry.faults.set_delay(delay);

@@ -90,7 +90,7 @@ fn both_pings_are_answered() {
 }
 
 #[test]
-fn a_disco_key_is_reported() {
+fn a_disco_key_is_reported_and_counts_until_the_netmap_has_another() {
     let mut pair = Pair::new(Link::PERFECT);
     pair.connect(4);
     let key = DiscoPublic::from_bytes([9; 32]);
@@ -100,7 +100,17 @@ fn a_disco_key_is_reported() {
         &tailnet_wire::packet::build::tsmp(&addresses, &Message::DiscoKey(key).encode()),
     );
     pair.run(Duration::from_millis(10));
-    assert!(pair.ends[1].events.contains(&PeerEvent::DiscoKey(key)));
+    let end = &mut pair.ends[1];
+    assert!(end.events.contains(&PeerEvent::DiscoKey(key)));
+    assert_eq!(end.peer.path().disco(), Some(key));
+    // What the netmap said before is no news; the next restart is.
+    let same = view(1, &allow_all());
+    end.peer.handle_view(pair.now, Some(same.clone()));
+    assert_eq!(end.peer.path().disco(), Some(key));
+    let mut later = same;
+    later.path.disco = Some(DiscoPublic::from_bytes([10; 32]));
+    end.peer.handle_view(pair.now, Some(later.clone()));
+    assert_eq!(end.peer.path().disco(), later.path.disco);
 }
 
 #[test]
