@@ -19,6 +19,7 @@ mod paths;
 mod person;
 mod refusals;
 mod restart;
+mod revocation;
 mod small_team;
 mod tokens;
 mod withdrawal;
