@@ -25,6 +25,39 @@ const authorize = `${setting.issuer}/authorize?${new URLSearchParams({
   code_challenge_method: "S256",
 })}`;
 
+const mallory = JSON.stringify({ redirect_uris: ["https://evil.example/cb"], client_name: "Mallory" });
+
+// Runs in a page: what is wider than the window or its own box, and text whose contrast is below 4.5 (WCAG 2.2 AA).
+const unreadable = () => {
+  const faults = [];
+  const beyond = document.documentElement.scrollWidth - window.innerWidth;
+  if (beyond > 0) faults.push(`the page is ${beyond} px wider than the window`);
+  const colour = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => ((c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const found = colour(getComputedStyle(element).backgroundColor);
+      if (found.length === 3 || found[3] > 0) return found;
+    }
+    return [255, 255, 255];
+  };
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || element.checkVisibility?.() === false) continue;
+    const name = `${element.localName} "${element.textContent.trim().slice(0, 40)}"`;
+    if (element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline") {
+      faults.push(`${name} scrolls sideways`);
+    }
+    const [a, b] = [colour(getComputedStyle(element).color), ground(element)].map(luminance);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) faults.push(`${name} has a contrast of ${contrast.toFixed(2)}`);
+  }
+  return faults;
+};
+
 const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: [
@@ -71,17 +104,28 @@ const scenarios = {
     return seen();
   },
 
+  // Every page, wide and on the narrowest phone, light and dark: what a person could not read of it.
   async pages() {
-    for (const [path, name] of [["/", "landing"], ["/ca", "trust"], ["/authorize?client_id=nobody", "refusal"]]) {
+    const all = [
+      ["landing", "/"],
+      ["trust", "/ca"],
+      ["refusal", "/authorize?client_id=nobody"],
+      ["consent", authorize.slice(setting.issuer.length)],
+    ];
+    const faults = [];
+    for (const [name, path] of all) {
+      if (name === "trust" && !setting.issuer.startsWith("https:")) continue;
+      await page.setViewportSize({ width: 900, height: 760 });
       await page.goto(setting.issuer + path);
       await shoot(page, name);
+      await page.setViewportSize({ width: 360, height: 760 });
+      await shoot(page, `${name}-phone`);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        for (const fault of await page.evaluate(unreadable)) faults.push(`${name}, ${colorScheme}: ${fault}`);
+      }
     }
-    await page.setViewportSize({ width: 390, height: 844 });
-    await page.goto(authorize);
-    await shoot(page, "consent-phone");
-    // A page wider than its window cannot be read on a phone.
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-    return { ...seen(), overflow };
+    return { ...seen(), faults };
   },
 
   // A newcomer does what `countersign demo` says.
@@ -178,17 +222,58 @@ const scenarios = {
     return { forged, ...seen() };
   },
 
-  async registration() {
+  // Requests that a page may send to anybody without asking (a form's, or a text), and without reading the answer.
+  async simple_registration() {
     await page.goto(setting.evil);
-    const read = await page.evaluate(async (url) => {
-      const body = JSON.stringify({ redirect_uris: ["https://evil.example/cb"], client_name: "Mallory" });
+    const read = await page.evaluate(async ([url, body]) => {
       const simple = { method: "POST", mode: "no-cors", credentials: "include", body };
-      await fetch(url, simple).catch(() => {});
-      await fetch(url, { ...simple, headers: { "content-type": "text/plain" } }).catch(() => {});
+      const types = [undefined, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
+      for (const type of types) {
+        await fetch(url, { ...simple, headers: type ? { "content-type": type } : {} }).catch(() => {});
+      }
+      return fetch(url, { method: "POST", body }).then((response) => response.text(), () => null);
+    }, [`${setting.issuer}/register`, mallory]);
+    return { ...seen(), read };
+  },
+
+  // The right content type, for which the browser asks the server first.
+  async registration_fetch() {
+    await page.goto(setting.evil);
+    const read = await page.evaluate(async ([url, body]) => {
       const json = { method: "POST", body, headers: { "content-type": "application/json" } };
       return fetch(url, json).then((response) => response.text(), () => null);
-    }, `${setting.issuer}/register`);
+    }, [`${setting.issuer}/register`, mallory]);
     return { ...seen(), read };
+  },
+
+  // A name of bob's own leads to his page, and from then on to the server: for the browser it is one origin.
+  async rebinding() {
+    await page.goto(`http://${setting.rebinding}/`);
+    const query = new URL(authorize).search;
+    const replies = await page.evaluate(async ([query, body]) => {
+      await fetch("/rebind");
+      const ask = (path, options) =>
+        fetch(path, options).then(async (response) => [response.status, await response.text()], (error) => [0, String(error)]);
+      const json = { "content-type": "application/json" };
+      return {
+        landing: await ask("/"),
+        authorize: await ask(`/authorize${query}`),
+        register: await ask("/register", { method: "POST", body, headers: json }),
+        token: await ask("/token", { method: "POST", body: new URLSearchParams({ grant_type: "client_credentials" }) }),
+      };
+    }, [query, mallory]);
+    return { ...seen(), replies };
+  },
+
+  // The same where the server speaks https: bob's name must already fail in the TLS handshake.
+  async rebinding_https() {
+    await page.goto(`http://${setting.rebinding}/`);
+    await page.evaluate(() => fetch("/rebind"));
+    const other = await context.newPage();
+    const opened = await other.goto(`https://${setting.rebinding}/`).then(() => "opened", (error) => String(error));
+    const read = await page.evaluate(
+      (url) => fetch(url).then((response) => response.text(), () => null), `https://${setting.rebinding}/register`);
+    return { ...seen(), opened, read };
   },
 
   // The page has the code of a flow that the user completed, though not the verifier, which never leaves the client.

@@ -85,7 +85,7 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
                 h2 { "1. Get the root" }
                 p { a.button href=(Route::CaPem.path()) download="countersign-root.pem" { "Download the root (PEM)" } }
                 p { "Its SHA-256 must be the one that " code { "countersign ca" } " prints on the server:" }
-                pre.wrapped { (fingerprint) }
+                pre { (fingerprint) }
             }
             section {
                 h2 { "2. Tell your machine" }

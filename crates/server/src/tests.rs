@@ -43,6 +43,7 @@ mod limits;
 mod names;
 mod registration;
 mod speed;
+mod threats;
 mod tls;
 
 const HOST: &str = "idp.example.ts.net";

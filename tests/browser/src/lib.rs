@@ -8,6 +8,7 @@
 mod chromium;
 mod demo;
 mod evil;
+pub mod judge;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -39,6 +40,18 @@ impl Scene {
     /// # Panics
     /// With `could-not-run:` when Chromium or Node.js are missing.
     pub async fn new() -> Self {
+        Self::set(true).await
+    }
+
+    /// The same with `tls = off`, where Chromium sends no Fetch Metadata and stores no `__Host-` cookie.
+    ///
+    /// # Panics
+    /// As [`Scene::new`].
+    pub async fn plain() -> Self {
+        Self::set(false).await
+    }
+
+    async fn set(https: bool) -> Self {
         let chromium = Chromium::find();
         let rules = r#"[{"allow_dcr": true, "users": ["*"], "resources": ["*"]}]"#;
         let policy = format!(
@@ -47,7 +60,11 @@ impl Scene {
                            {{"src": ["alice@example.com"], "dst": ["{IDP}"],
                              "app": {{"tailscale.com/cap/tsidp": {rules}}}}}]}}"#
         );
-        let stage = Stage::start(&policy, Mode::Capability).await;
+        let stage = if https {
+            Stage::start(&policy, Mode::Capability).await
+        } else {
+            Stage::start_plain(&policy, Mode::Capability).await
+        };
         let alice = stage.join("alice", "alice@example.com").await;
         let evil = EvilPage::start(stage.join("evil", "bob@example.com").await).await;
         let mut client = stage.client(&alice).await;
@@ -57,14 +74,16 @@ impl Scene {
         });
         let client_id = client.register(&metadata).await.field("client_id");
         let node = Arc::clone(&alice);
+        let resolved = evil.resolver(stage.server().issuer().host());
         let proxy = Socks5::start(0, move |target: String| {
-            let node = Arc::clone(&node);
+            let (node, target) = (Arc::clone(&node), target.replace(BOBS_DOMAIN, &resolved()));
             async move { node.dial(&target).await.map_err(std::io::Error::other) }
         })
         .await
         .expect("a proxy");
-        let root = stage.server().root_pem().expect("an internal root").to_owned();
-        chromium.trust(&root).await;
+        if let Some(root) = stage.server().root_pem() {
+            chromium.trust(root).await;
+        }
         Self {
             stage,
             alice,
@@ -88,6 +107,7 @@ impl Scene {
         let setting = json!({
             "issuer": self.stage.server().issuer().as_str(),
             "evil": self.evil.origin(),
+            "rebinding": BOBS_DOMAIN,
             "proxy": format!("socks5://{}", self.proxy.address()),
             "client": self.client_id,
             "challenge": CHALLENGE,
@@ -97,6 +117,8 @@ impl Scene {
     }
 }
 
+/// A name that bob resolves as he likes, to addresses of the tailnet too.
+const BOBS_DOMAIN: &str = "cats.bob.example";
 /// A PKCE verifier (RFC 7636 appendix B).
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

@@ -1,7 +1,7 @@
-//! A page on bob's tailnet host, open in alice's browser, tries to use her identity.
+//! A page on bob's tailnet host, open in alice's browser, tries to use her identity at a server on https.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
-use countersign_browser_tests::Scene;
+use countersign_browser_tests::{Scene, judge};
 use serde_json::{Value, json};
 
 /// The statuses of the answers, all on one path, and none of them a code.
@@ -15,21 +15,21 @@ fn refused(seen: &Value, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_iframe_gets_no_consent_page() {
+async fn a_silent_authorization_in_an_iframe_gets_no_page() {
     let seen = Scene::new().await.play("iframe").await;
     refused(&seen, "/authorize");
     assert_eq!(seen["button"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_authorizes_nothing() {
+async fn a_silent_authorization_by_an_image_is_refused() {
     let seen = Scene::new().await.play("image").await;
     refused(&seen, "/authorize");
     assert_eq!(seen["loaded"], false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_authorizes_nothing_and_reads_nothing() {
+async fn a_silent_authorization_by_fetch_is_refused_and_reads_nothing() {
     let seen = Scene::new().await.play("fetch").await;
     refused(&seen, "/authorize");
     assert_eq!(seen["read"], Value::Null);
@@ -37,34 +37,32 @@ async fn a_fetch_authorizes_nothing_and_reads_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_consent_fails_even_with_the_right_ticket_and_leaves_the_question_open() {
-    let seen = Scene::new().await.play("forgery").await;
-    assert_eq!(seen["forged"]["answers"], json!([]));
-    let refused = json!([["/authorize/consent", 400], ["/authorize/consent", 400]]);
-    assert_eq!(seen["forged"]["statuses"], refused);
-    assert!(
-        seen["answers"][0]["code"].is_string(),
-        "the person's own click still counts: {seen}"
-    );
+    judge::forgery(&Scene::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_page_registers_no_client() {
+async fn a_simple_request_registers_no_client() {
     let scene = Scene::new().await;
-    let seen = scene.play("registration").await;
-    assert_eq!(seen["read"], Value::Null);
+    let seen = judge::registration(&scene, "simple_registration").await;
     refused(&seen, "/register");
-    let audit = scene.stage.store().audit(None, 100).await.unwrap();
-    assert!(!audit.iter().any(|(_, line)| line.contains("Mallory")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_intercepted_code_is_worth_nothing_to_a_foreign_page() {
-    let seen = Scene::new().await.play("token").await;
-    let replies = seen["replies"].as_array().unwrap();
-    assert_eq!(replies.len(), 4);
-    for reply in &replies[..3] {
-        assert!(matches!(reply[0].as_u64(), Some(400 | 401 | 403)), "{reply}");
-        assert!(reply[1]["access_token"].is_null(), "{reply}");
-    }
-    assert_eq!(replies[3][0], 0, "introspection is not for pages to read: {seen}");
+async fn a_cross_origin_fetch_registers_no_client() {
+    judge::registration(&Scene::new().await, "registration_fetch").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_rebinding_ends_at_the_tls_handshake() {
+    let scene = Scene::new().await;
+    let seen = scene.play("rebinding_https").await;
+    let opened = seen["opened"].as_str().unwrap();
+    assert!(opened.contains("net::ERR_SSL"), "{seen}");
+    assert_eq!(seen["read"], Value::Null, "{seen}");
+    assert!(scene.stage.server().counters().handshakes_failed > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intercepted_code_is_worth_nothing_to_a_fetch_of_the_token_endpoint() {
+    judge::interception(&Scene::new().await).await;
 }

@@ -1,4 +1,4 @@
-//! An HTTP client on one TLS connection through the tailnet.
+//! An HTTP client on one connection through the tailnet, in TLS unless the server has none.
 
 use std::sync::Arc;
 
@@ -12,7 +12,10 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
 use tailnet_node::Node;
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
 use tokio_rustls::TlsConnector;
 use url::form_urlencoded;
 
@@ -64,27 +67,26 @@ impl Answer {
 impl Client {
     pub(crate) async fn connect(node: &Node, server: &Server) -> Self {
         let host = server.issuer().host().to_owned();
-        let stream = tokio::time::timeout(PATIENCE, node.dial(&format!("{host}:443")))
+        let port = if server.root_pem().is_some() { 443 } else { 80 };
+        let stream = tokio::time::timeout(PATIENCE, node.dial(&format!("{host}:{port}")))
             .await
             .expect("in time")
             .expect("the server is reachable");
-        let mut roots = RootCertStore::empty();
-        let root = server.root_pem().expect("an internal root");
-        roots
-            .add(CertificateDer::from_pem_slice(root.as_bytes()).expect("a certificate"))
-            .expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(host.clone()).expect("a name");
-        let tls = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .expect("a handshake");
-        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await.expect("http");
+        match server.root_pem() {
+            None => Self::over(stream, host).await,
+            Some(root) => {
+                let name = ServerName::try_from(host.clone()).expect("a name");
+                let tls = connector(root).connect(name, stream).await.expect("a handshake");
+                Self::over(tls, host).await
+            }
+        }
+    }
+
+    async fn over<Io>(io: Io, host: String) -> Self
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.expect("http");
         let ended = tokio::spawn(async move {
             // How it ends is what some tests wait for; why does not matter to them.
             let _ = connection.await;
@@ -152,4 +154,18 @@ impl Client {
         all.extend_from_slice(headers);
         self.send(Method::POST, path, &all, &form).await
     }
+}
+
+fn connector(root: &str) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(root.as_bytes()).expect("a certificate"))
+        .expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }

@@ -39,6 +39,7 @@ pub struct Stage {
     pub tailnet: Tailnet,
     folder: TempDir,
     registration: Mode,
+    https: bool,
     running: Option<Running>,
 }
 
@@ -53,6 +54,15 @@ struct Running {
 impl Stage {
     /// A tailnet with this policy, and the server on it.
     pub async fn start(policy: &str, registration: Mode) -> Self {
+        Self::start_as(policy, registration, true).await
+    }
+
+    /// The same with `tls = off`: plain http on port 80.
+    pub async fn start_plain(policy: &str, registration: Mode) -> Self {
+        Self::start_as(policy, registration, false).await
+    }
+
+    async fn start_as(policy: &str, registration: Mode, https: bool) -> Self {
         let config = TailnetConfig {
             policy: Some(policy.to_owned()),
             ..TailnetConfig::default()
@@ -61,6 +71,7 @@ impl Stage {
             tailnet: Tailnet::start(config).await.expect("a tailnet"),
             folder: TempDir::new().expect("a folder"),
             registration,
+            https,
             running: None,
         };
         stage.start_server().await;
@@ -100,13 +111,14 @@ impl Stage {
         })
         .expect("a store");
         let status = node.status();
-        let derived = Issuer::derive(true, &status.name, 443).expect("an issuer");
+        let port = if self.https { 443 } else { 80 };
+        let derived = Issuer::derive(self.https, &status.name, port).expect("an issuer");
         let issuer = issuer::check(&store, &derived, None, OffsetDateTime::now_utc())
             .await
             .expect("the issuer");
         let config = ServerConfig {
             issuer,
-            tls: TlsMode::InternalCa,
+            tls: if self.https { TlsMode::InternalCa } else { TlsMode::Off },
             registration: self.registration,
             own_tags: status.tags,
             cors_origins: Vec::new(),
@@ -124,7 +136,7 @@ impl Stage {
         let server = Server::new(config, store.clone(), Clock::system(), directory)
             .await
             .expect("a server");
-        let inbound = TailnetInbound(node.listen(443).expect("the port is free"));
+        let inbound = TailnetInbound(node.listen(port).expect("the port is free"));
         let stop = CancellationToken::new();
         let task = tokio::spawn({
             let (server, stop) = (server.clone(), stop.clone());
@@ -169,7 +181,7 @@ impl Stage {
         &self.running().node
     }
 
-    /// A connection from a node, over TLS, as a client that trusts the server's root makes it.
+    /// A connection from a node, over TLS unless that is off, as a client that trusts the server's root makes it.
     pub async fn client(&self, node: &Node) -> Client {
         Client::connect(node, self.server()).await
     }

@@ -7,7 +7,7 @@ use url::form_urlencoded;
 use super::*;
 
 pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub(super) const REDIRECT: &str = "http://localhost:5000/callback";
 pub(super) const ALL: &str = r#"{"allow_dcr":true,"users":["*"],"resources":["*"]}"#;
 pub(super) const RESOURCE: &str = "https://mcp.example.ts.net/mcp";

@@ -4,7 +4,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-fn https() -> ServerConfig {
+pub(super) fn https() -> ServerConfig {
     ServerConfig {
         issuer: Issuer::parse(&format!("https://{HOST}")).unwrap(),
         tls: TlsMode::InternalCa,
@@ -12,7 +12,7 @@ fn https() -> ServerConfig {
     }
 }
 
-fn connector(rig: &Rig) -> TlsConnector {
+pub(super) fn connector(rig: &Rig) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(rig.server.root_pem().unwrap().as_bytes()).unwrap())
