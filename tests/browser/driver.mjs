@@ -8,9 +8,12 @@ const setting = JSON.parse(text);
 
 // The application that waits on loopback; it notes every answer that reaches it.
 const answers = [];
-const callback = createServer((request, response) => {
+const callback = createServer(async (request, response) => {
   const url = new URL(request.url, "http://127.0.0.1");
-  if (url.pathname === "/callback") answers.push(Object.fromEntries(url.searchParams));
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  const answer = request.method === "POST" ? new URLSearchParams(body) : url.searchParams;
+  if (url.pathname === "/callback") answers.push({ ...Object.fromEntries(answer), method: request.method });
   response.end("<!doctype html><title>Back in the application</title>");
 });
 await new Promise((resolve) => callback.listen(0, "127.0.0.1", resolve));
@@ -144,6 +147,23 @@ const scenarios = {
     await page.waitForURL(`${setting.start}callback?**`);
     await shoot(page, "demo-done");
     return { title, question, received: await page.innerText("main") };
+  },
+
+  // The page that posts the answer: by its script, and by its button where scripts are off.
+  async form_post() {
+    await page.goto(`${authorize}&response_mode=form_post`);
+    await page.getByRole("button", { name: "Continue as alice" }).click();
+    await until(() => answers.length > 0);
+    const still = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 760 } });
+    const scriptless = await still.newPage();
+    await scriptless.goto(`${authorize}&response_mode=form_post`);
+    await scriptless.getByRole("button", { name: "Continue as alice" }).click();
+    await scriptless.getByRole("button", { name: "Continue", exact: true }).waitFor();
+    await shoot(scriptless, "form-post-phone");
+    const faults = await scriptless.evaluate(unreadable);
+    await scriptless.getByRole("button", { name: "Continue", exact: true }).click();
+    await until(() => answers.length > 1);
+    return { ...seen(), faults };
   },
 
   async iframe() {

@@ -41,6 +41,19 @@ async fn clicks(scene: &Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_posted_by_script_and_by_button() {
+    let scene = Scene::new().await;
+    let seen = scene.play("form_post").await;
+    assert_eq!(seen["answers"].as_array().unwrap().len(), 2, "{seen}");
+    for answer in seen["answers"].as_array().unwrap() {
+        assert_eq!(answer["method"], "POST", "{seen}");
+        assert_eq!(answer["iss"], scene.stage.server().issuer().as_str());
+        assert!(answer["code"].is_string(), "{seen}");
+    }
+    assert_eq!(seen["faults"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancel_tells_the_application_that_access_was_denied() {
     let scene = Scene::new().await;
     let seen = scene.play("cancel").await;
