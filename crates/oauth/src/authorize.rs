@@ -180,7 +180,8 @@ pub fn may_use(
     now: OffsetDateTime,
 ) -> Result<Use, PageError> {
     caller.vouched(&rules.identity).map_err(PageError::Identity)?;
-    publish::may_use(client, caller, registrant, now).map_err(|unpublished| PageError::NotYours(Box::new(unpublished)))
+    publish::may_use(client, &caller.owner(), registrant, now)
+        .map_err(|unpublished| PageError::NotYours(Box::new(unpublished)))
 }
 
 /// Decides what comes of a request of `caller`.
@@ -346,8 +347,13 @@ fn requested_scopes(params: &Params, client: &Client, with_resource: bool) -> Re
             "scope may name at most 64 scopes",
         ));
     }
+    Ok(meaningful_scopes(&asked, client, with_resource))
+}
+
+/// Those of `asked` that the client registered and that could mean something.
+pub(crate) fn meaningful_scopes(asked: &[&str], client: &Client, with_resource: bool) -> Vec<String> {
     let mut scopes: Vec<String> = Vec::new();
-    for scope in asked {
+    for &scope in asked {
         let registered = client
             .scope
             .as_ref()
@@ -359,7 +365,7 @@ fn requested_scopes(params: &Params, client: &Client, with_resource: bool) -> Re
             scopes.push(scope.to_owned());
         }
     }
-    Ok(scopes)
+    scopes
 }
 
 #[cfg(test)]

@@ -93,6 +93,9 @@ pub struct Standing<'a> {
     pub grant: Option<&'a Grant>,
     /// What the netmap says about the subject's node, or about the registrant's for a machine.
     pub live: Option<&'a Caller>,
+    /// What the netmap says about the node that registered the client; only needed when the client is not the
+    /// subject's own.
+    pub registrant: Option<&'a Caller>,
     /// Its client, as long as it is registered.
     pub client: Option<&'a Client>,
 }
@@ -110,7 +113,15 @@ fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: Off
         (Some(id), Some(grant)) => {
             grant.id == *id
                 && grant.is_live(now)
-                && still_allowed(&grant.authorization, standing.live, &rules.authorize, now).is_ok()
+                && still_allowed(
+                    &grant.authorization,
+                    standing.live,
+                    client,
+                    standing.registrant,
+                    &rules.authorize,
+                    now,
+                )
+                .is_ok()
         }
         (Some(_), None) => false,
     }
@@ -148,16 +159,25 @@ pub fn userinfo(
     Ok(claims)
 }
 
-/// The answer to an introspection by `caller`: whether the token is good, told only to a server it is meant for, that
-/// is a node whose own name is the host of a resource in `aud`.
+/// Who introspects.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The node on this connection.
+    pub caller: &'a Caller,
+    /// The confidential client as which it authenticated, if it did.
+    pub client: Option<&'a Client>,
+}
+
+/// The answer to an introspection: whether the token is good, told only to a server it is meant for, that is a node
+/// whose own name is the host of a resource in `aud`, and to those to whom a rule with `introspect` gives the resource.
 pub fn introspect(
     token: Option<&AccessToken>,
     standing: &Standing<'_>,
-    caller: &Caller,
+    asker: &Asker<'_>,
     rules: &Rules,
     now: OffsetDateTime,
 ) -> Value {
-    let told = token.filter(|token| is_audience(token, caller) && is_good(token, standing, rules, now));
+    let told = token.filter(|token| asker.may_look_into(token, rules, now) && is_good(token, standing, rules, now));
     let Some(token) = told else {
         return json!({ "active": false });
     };
@@ -177,9 +197,20 @@ pub fn introspect(
     answer
 }
 
-fn is_audience(token: &AccessToken, caller: &Caller) -> bool {
-    token.aud.iter().any(|audience| {
-        let host = Resource::parse(audience).ok().and_then(|resource| resource.host());
-        host.is_some_and(|host| host.eq_ignore_ascii_case(&caller.node_name))
-    })
+impl Asker<'_> {
+    fn may_look_into(&self, token: &AccessToken, rules: &Rules, now: OffsetDateTime) -> bool {
+        let Self { caller, client } = *self;
+        if caller.vouched(&rules.authorize.identity).is_err() {
+            return false;
+        }
+        let names = caller.names();
+        let client = client.filter(|client| client.auth_method.is_confidential());
+        let client = client.map(|client| &client.id);
+        let mut resources = token.aud.iter().filter_map(|audience| Resource::parse(audience).ok());
+        resources.any(|resource| {
+            let host = resource.host();
+            host.is_some_and(|host| host.eq_ignore_ascii_case(&caller.node_name))
+                || caller.policy.may_introspect(&names, client, &resource, now).is_ok()
+        })
+    }
 }

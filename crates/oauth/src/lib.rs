@@ -20,6 +20,7 @@ pub mod client;
 pub mod client_auth;
 pub mod consent;
 pub mod error;
+pub mod explain;
 pub mod form;
 pub mod grant;
 pub mod hint;

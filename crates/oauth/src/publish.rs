@@ -9,7 +9,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, Owner},
     client::{Client, ClientId},
     policy::Ground,
     remedy::Remedy,
@@ -61,17 +61,17 @@ pub fn published(client: &Client, registrant: Option<&Caller>, now: OffsetDateTi
     Some(Use::Granted(ground))
 }
 
-/// Whether `caller` may use `client`, and why.
+/// Whether `user` may use `client`, and why.
 ///
 /// # Errors
 /// [`Unpublished`] when it is somebody else's.
 pub fn may_use(
     client: &Client,
-    caller: &Caller,
+    user: &Owner,
     registrant: Option<&Caller>,
     now: OffsetDateTime,
 ) -> Result<Use, Unpublished> {
-    if client.owner == caller.owner() {
+    if client.owner == *user {
         return Ok(Use::Owner);
     }
     published(client, registrant, now).ok_or_else(|| Unpublished {

@@ -80,6 +80,8 @@ pub struct Refused {
     pub error: OAuthError,
     /// What an administrator could write so that the same request succeeds.
     pub remedies: Vec<Remedy>,
+    /// What the policy said, if it was the policy that refused.
+    pub denied: Option<Denied>,
 }
 
 impl From<OAuthError> for Refused {
@@ -87,6 +89,7 @@ impl From<OAuthError> for Refused {
         Self {
             error,
             remedies: Vec::new(),
+            denied: None,
         }
     }
 }
@@ -106,25 +109,28 @@ pub fn admit(caller: &Caller, rules: &Rules, now: OffsetDateTime) -> Result<Grou
         Mode::Capability => caller.policy.may_register(&names, now),
         Mode::Network | Mode::Off => caller.policy.not_denied_outright(&names, now).map(|()| OPEN_NETWORK),
     };
-    match verdict {
-        Ok(ground) => Ok(ground),
-        Err(Denied::NoRule) => Err(Refused {
-            error: denied(format!(
+    verdict.map_err(|why| {
+        let description = match &why {
+            Denied::NoRule => format!(
                 "{user} on {} holds no grant that allows registration: the tailnet policy has no rule of {CAPABILITY} \
                  with allow_dcr for this caller",
                 caller.node_name
-            )),
-            remedies: remedies(caller, rules),
-        }),
-        Err(Denied::Rule(number)) => Err(denied(format!(
-            "rule {number} of {CAPABILITY} in the tailnet policy denies {user}"
-        ))
-        .into()),
-        Err(Denied::Broken(error)) => Err(denied(format!(
-            "the tailnet policy cannot be understood, so it grants nothing: {error}"
-        ))
-        .into()),
-    }
+            ),
+            Denied::Rule(number) => format!("rule {number} of {CAPABILITY} in the tailnet policy denies {user}"),
+            Denied::Broken(error) => {
+                format!("the tailnet policy cannot be understood, so it grants nothing: {error}")
+            }
+        };
+        Refused {
+            error: denied(description),
+            remedies: if why == Denied::NoRule {
+                remedies(caller, rules)
+            } else {
+                Vec::new()
+            },
+            denied: Some(why),
+        }
+    })
 }
 
 /// Makes a client of `request` for `caller`, whom [`admit`] admitted and who owns `owned` clients already.

@@ -23,6 +23,7 @@ use crate::{
     error::{ErrorCode, OAuthError},
     grant::{Authorization, Grant, GrantId},
     params::Params,
+    publish,
     resource::Resource,
     session::{ACR, AMR},
     subject::Subject,
@@ -54,6 +55,9 @@ pub struct Asking<'a> {
     pub caller: &'a Caller,
     /// What the netmap says about the subject's node, or about the registrant's for a machine; `None` when it is gone.
     pub live: Option<&'a Caller>,
+    /// What the netmap says about the node that registered the client; only needed when the client is not the
+    /// subject's own.
+    pub registrant: Option<&'a Caller>,
     /// The configuration.
     pub rules: &'a Rules,
     /// The time of the request.
@@ -92,14 +96,17 @@ pub struct Response<'a> {
     pub refresh_token: Option<&'a str>,
 }
 
-/// Whether `live`, what the netmap says about the subject's node, still carries the authorization; what it may have
-/// of it now.
+/// Whether `live`, what the netmap says about the subject's node, still carries the authorization, and the client is
+/// still the subject's to use; what it may have of it now. `registrant` is the node that registered the client.
 ///
 /// # Errors
-/// `invalid_grant` when the subject is gone, or when policy no longer allows a resource.
+/// `invalid_grant` when the subject is gone, when the client is somebody else's and published no longer, or when policy
+/// no longer allows a resource.
 pub fn still_allowed(
     authorization: &Authorization,
     live: Option<&Caller>,
+    client: &Client,
+    registrant: Option<&Caller>,
     rules: &authorize::Rules,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, OAuthError> {
@@ -109,6 +116,8 @@ pub fn still_allowed(
         .ok_or_else(|| gone("the user or node that consented is no longer in the tailnet"))?;
     live.vouched(&rules.identity)
         .map_err(|error| gone(error.description()))?;
+    publish::may_use(client, &authorization.subject.owner, registrant, now)
+        .map_err(|_| gone("the client is somebody else's and is no longer published"))?;
     allowed_scopes(
         &authorization.scopes,
         &authorization.resources,

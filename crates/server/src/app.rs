@@ -9,7 +9,9 @@ use countersign_oauth::{
     authorize,
     caller::{Caller, IdentityRules},
     claims,
+    client::Client,
     register::{Mode, Rules},
+    subject::Subject,
     token,
 };
 use countersign_store::Store;
@@ -118,6 +120,12 @@ impl App {
         }
     }
 
+    /// The node whose rules may publish `client` to `subject`; none for the owner, who needs no publication.
+    pub(crate) fn publisher(&self, client: &Client, subject: Option<&Subject>) -> Option<Caller> {
+        subject.filter(|subject| subject.owner != client.owner)?;
+        self.directory.node(&client.registrant.node_id)
+    }
+
     pub(crate) fn root_pem(&self) -> Option<&str> {
         self.tls.as_ref().and_then(Tls::root_pem)
     }
@@ -219,6 +227,7 @@ impl App {
             Route::Userinfo => bearer::userinfo(self, exchange, caller, request).await,
             Route::CaPem => ca::pem(self, caller),
             Route::CaPage => ca::page(self, caller),
+            Route::Explain => endpoints::explain::get(self, exchange, caller, &request).await,
             Route::Landing => reply::page(
                 status::FOUND,
                 pages::landing(&self.config.issuer, caller, self.root_pem().is_some()),

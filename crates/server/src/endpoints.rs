@@ -4,6 +4,7 @@ pub(crate) mod authorize;
 pub(crate) mod bearer;
 pub(crate) mod ca;
 pub(crate) mod consent;
+pub(crate) mod explain;
 pub(crate) mod manage;
 pub(crate) mod metadata;
 pub(crate) mod register;

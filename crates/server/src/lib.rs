@@ -5,6 +5,7 @@
 //! which reads what it needs from the store, runs a pure decision of `countersign-oauth`, commits, and replies. This
 //! is the only crate that knows HTTP status codes, and only `status.rs` chooses them.
 
+mod admin;
 mod app;
 mod body;
 mod clock;
@@ -15,6 +16,7 @@ mod cors;
 mod counters;
 mod endpoints;
 mod event;
+mod explain;
 mod gate;
 pub mod issuer;
 mod keys;
@@ -35,11 +37,13 @@ mod wiped;
 mod tests;
 
 pub use self::{
+    admin::{AdminError, ClientLine, ClientList},
     clock::Clock,
     config::{ClaimSettings, Limits, ServerConfig, TlsMode, TokenSettings},
     counters::{CounterSnapshot, RouteCount},
+    explain::{ExplainError, ExplainQuery},
     issuer::Issuer,
-    peer::{Directory, Inbound, Peer, Withdrawn},
+    peer::{Directory, Inbound, Peer, Wanted, Withdrawn},
     server::{ServeError, Server, StartError},
     tailnet::{TailnetDirectory, TailnetInbound},
     tls::{TlsError, stored_root_pem},

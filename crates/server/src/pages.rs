@@ -1,7 +1,10 @@
 //! Pages for people. Everything a client or user chose is escaped by the template.
 
+pub(crate) mod explain;
+mod remedies;
+
 use countersign_oauth::{
-    authorize::Question,
+    authorize::{PageError, Question},
     caller::Caller,
     client::Client,
     redirect::{Kind, RedirectUri},
@@ -45,6 +48,7 @@ pub(crate) fn landing(issuer: &Issuer, caller: &Caller, has_root: bool) -> Marku
                 dl {
                     dt { "Who" } dd { (caller.user_label()) }
                     dt { "On" } dd { (caller.node_name) }
+                    dt { "May" } dd { a href=(Route::Explain.path()) { "what the tailnet policy lets you do here" } }
                 }
                 p.note {
                     "No password was asked for: the key that encrypts this connection says which node you are on, and the \
@@ -193,7 +197,15 @@ fn meaning(scope: &str) -> Markup {
     html! { (words) }
 }
 
-/// Why the user is not sent on.
+/// Why the user is not sent on; `servers` are the tags of this server.
+pub(crate) fn page_error(error: &PageError, servers: &[String], request_id: &str) -> Markup {
+    match error {
+        PageError::NotYours(whose) => remedies::unpublished(whose, servers, request_id),
+        other => refusal(&other.to_string(), request_id),
+    }
+}
+
+/// Why the user is not sent on, in one sentence.
 pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
     layout(
         "This did not work",

@@ -29,6 +29,31 @@ pub trait Peer: Send + Sync + 'static {
 pub trait Directory: Send + Sync + 'static {
     /// What the netmap now says about a node, which may be offline; `None` when the tailnet no longer has it.
     fn node(&self, stable_id: &str) -> Option<Caller>;
+
+    /// What the netmap now says about the nodes that `wanted` means, at most `limit` of them.
+    fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller>;
+}
+
+/// Which nodes a person means.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The login name of their user, or one of their tags.
+    pub user: Option<&'a str>,
+    /// A MagicDNS name, its first label, or a stable id.
+    pub node: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// Whether the node of `user` (a login name, or tags behind commas) with this name and stable id is one of them.
+    pub fn means(&self, user: &str, name: &str, stable_id: &str) -> bool {
+        let by_user =
+            |wanted: &str| wanted == user || (user.starts_with("tag:") && user.split(',').any(|tag| tag == wanted));
+        let label = name.split('.').next().unwrap_or(name);
+        let by_name = |wanted: &str| {
+            wanted == stable_id || wanted.eq_ignore_ascii_case(name) || wanted.eq_ignore_ascii_case(label)
+        };
+        self.user.is_none_or(by_user) && self.node.is_none_or(by_name)
+    }
 }
 
 /// A source of connections.

@@ -19,6 +19,7 @@ pub(crate) enum Route {
     Userinfo,
     CaPem,
     CaPage,
+    Explain,
     Landing,
     Style,
     FormPostScript,
@@ -45,7 +46,7 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
@@ -59,6 +60,7 @@ impl Route {
         Self::Userinfo,
         Self::CaPem,
         Self::CaPage,
+        Self::Explain,
         Self::Landing,
         Self::Style,
         Self::FormPostScript,
@@ -90,6 +92,7 @@ impl Route {
             Self::Userinfo => path::USERINFO,
             Self::CaPem => "/ca.pem",
             Self::CaPage => "/ca",
+            Self::Explain => "/policy/explain",
             Self::Landing => "/",
             Self::Style => "/style.css",
             Self::FormPostScript => "/form-post.js",
@@ -105,7 +108,9 @@ impl Route {
             Self::Manage => "GET, PUT, DELETE, OPTIONS",
             Self::Authorize => "GET, POST",
             Self::Consent | Self::Introspect => "POST",
-            Self::CaPem | Self::CaPage | Self::Landing | Self::Style | Self::FormPostScript => "GET, HEAD",
+            Self::CaPem | Self::CaPage | Self::Explain | Self::Landing | Self::Style | Self::FormPostScript => {
+                "GET, HEAD"
+            }
         }
     }
 
@@ -115,7 +120,9 @@ impl Route {
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::CaPem | Self::CaPage | Self::Landing | Self::Style | Self::FormPostScript => Kind::Page,
+            Self::CaPem | Self::CaPage | Self::Explain | Self::Landing | Self::Style | Self::FormPostScript => {
+                Kind::Page
+            }
             _ => Kind::Protocol,
         }
     }

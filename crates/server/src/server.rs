@@ -155,6 +155,10 @@ impl Server {
         );
     }
 
+    pub(crate) fn app(&self) -> &Arc<App> {
+        &self.0
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> CounterSnapshot {
         self.0.counters.snapshot()

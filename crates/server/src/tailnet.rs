@@ -11,7 +11,7 @@ use countersign_oauth::{
 };
 use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who};
 
-use crate::peer::{Directory, Inbound, Peer, Withdrawn};
+use crate::peer::{Directory, Inbound, Peer, Wanted, Withdrawn};
 
 /// The connections that peers open to one port of the node.
 #[derive(Debug)]
@@ -55,6 +55,17 @@ pub struct TailnetDirectory(pub Arc<Node>);
 impl Directory for TailnetDirectory {
     fn node(&self, stable_id: &str) -> Option<Requester> {
         self.0.node_by_id(stable_id).map(requester)
+    }
+
+    fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Requester> {
+        let peers = self.0.status().peers;
+        let meant = peers
+            .iter()
+            .filter(|peer| wanted.means(&peer.owner, &peer.name, &peer.stable_id));
+        meant
+            .filter_map(|peer| self.node(&peer.stable_id))
+            .take(limit)
+            .collect()
     }
 }
 

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ClaimSettings, Clock, CounterSnapshot, Directory, Inbound, Issuer, Limits, Peer, Server, ServerConfig, TlsMode,
-    TokenSettings, Withdrawn, sweep,
+    TokenSettings, Wanted, Withdrawn, sweep,
 };
 
 mod flow;
@@ -41,6 +41,7 @@ mod form_post;
 mod keys;
 mod limits;
 mod names;
+mod policy;
 mod registration;
 mod speed;
 mod threats;
@@ -163,6 +164,15 @@ impl Directory for Nodes {
         let nodes = self.0.lock();
         let node = nodes.iter().find(|node| node.facts.lock().node_id == stable_id)?;
         node.caller().ok()
+    }
+
+    fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller> {
+        let nodes = self.0.lock();
+        let known = nodes.iter().filter_map(|node| node.caller().ok());
+        known
+            .filter(|node| wanted.means(&node.user_label(), &node.node_name, &node.node_id))
+            .take(limit)
+            .collect()
     }
 }
 

@@ -1,10 +1,7 @@
 use time::macros::datetime;
 
 use super::*;
-use crate::{
-    caller::Owner,
-    tests_support::{alice, alice_with, bob, public_client},
-};
+use crate::tests_support::{alice, alice_with, bob, public_client};
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 const PUBLISHES: &str = r#"{"countersign":{"publish_clients":true}}"#;
@@ -12,8 +9,8 @@ const PUBLISHES: &str = r#"{"countersign":{"publish_clients":true}}"#;
 #[test]
 fn a_client_is_its_owners_until_an_administrator_publishes_it() {
     let client = public_client();
-    assert_eq!(may_use(&client, &alice(), None, NOW), Ok(Use::Owner));
-    let unpublished = may_use(&client, &bob(), Some(&alice()), NOW).unwrap_err();
+    assert_eq!(may_use(&client, &alice().owner(), None, NOW), Ok(Use::Owner));
+    let unpublished = may_use(&client, &bob().owner(), Some(&alice()), NOW).unwrap_err();
     assert_eq!(
         (unpublished.user.as_str(), unpublished.node.as_str()),
         ("alice", "laptop.example.ts.net")
@@ -26,7 +23,10 @@ fn a_client_is_its_owners_until_an_administrator_publishes_it() {
         published: Some(publication.clone()),
         ..client
     };
-    assert_eq!(may_use(&published, &bob(), None, NOW), Ok(Use::Published(publication)));
+    assert_eq!(
+        may_use(&published, &bob().owner(), None, NOW),
+        Ok(Use::Published(publication))
+    );
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn a_grant_publishes_while_the_registering_node_holds_it_and_is_still_its_owners
     let client = public_client();
     let publisher = alice_with(&[PUBLISHES]);
     assert_eq!(
-        may_use(&client, &bob(), Some(&publisher), NOW),
+        may_use(&client, &bob().owner(), Some(&publisher), NOW),
         Ok(Use::Granted(Ground::Rule(1)))
     );
-    let refused = |node: &Caller| may_use(&client, &bob(), Some(node), NOW).is_err();
+    let refused = |node: &Caller| may_use(&client, &bob().owner(), Some(node), NOW).is_err();
     assert!(refused(&alice()), "the grant was withdrawn");
     assert!(refused(&Caller {
         node_id: "nOther".into(),
@@ -66,7 +66,7 @@ fn a_grant_publishes_while_the_registering_node_holds_it_and_is_still_its_owners
 #[test]
 fn a_refusal_comes_with_both_ways_to_publish() {
     let servers = ["tag:internal-idp".to_owned()];
-    let unpublished = may_use(&public_client(), &bob(), Some(&alice()), NOW).unwrap_err();
+    let unpublished = may_use(&public_client(), &bob().owner(), Some(&alice()), NOW).unwrap_err();
     let remedies = unpublished.remedies(&servers);
     assert_eq!(remedies[0].add, "countersign client publish c1");
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_refusal_comes_with_both_ways_to_publish() {
             "app": { "tailscale.com/cap/tsidp": [{ "countersign": { "publish_clients": true } }] },
         })
     );
-    let gone = may_use(&public_client(), &bob(), None, NOW).unwrap_err();
+    let gone = may_use(&public_client(), &bob().owner(), None, NOW).unwrap_err();
     assert_eq!(
         gone.remedies(&servers).len(),
         1,

@@ -100,6 +100,7 @@ fn issue(asking: &Asking<'_>, code: &Code, rng: &mut dyn RngCore) -> Result<(Gra
         client,
         caller,
         live,
+        registrant,
         rules,
         now,
     } = *asking;
@@ -117,7 +118,7 @@ fn issue(asking: &Asking<'_>, code: &Code, rng: &mut dyn RngCore) -> Result<(Gra
     }
     let authorization = &code.authorization;
     let resources = narrowed_resources(params, &authorization.resources)?;
-    let scopes = still_allowed(authorization, live, &rules.authorize, now)?;
+    let scopes = still_allowed(authorization, live, client, registrant, &rules.authorize, now)?;
     let live = live.ok_or_else(|| invalid("the user or node that consented is no longer in the tailnet"))?;
     let handle = draw_handle(rng);
     let token = client

@@ -35,6 +35,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         live,
         rules,
         now,
+        ..
     } = *asking;
     if !client.auth_method.is_confidential() || !client.grant_types.contains(&GrantType::ClientCredentials) {
         return Err(OAuthError::new(

@@ -186,14 +186,16 @@ fn tokens(
 ) -> Result<super::Tokens, OAuthError> {
     let Asking {
         params,
+        client,
         live,
+        registrant,
         rules,
         now,
         ..
     } = *asking;
     let authorization = &grant.authorization;
     let resources = narrowed_resources(params, &authorization.resources)?;
-    let allowed = still_allowed(authorization, live, &rules.authorize, now)?;
+    let allowed = still_allowed(authorization, live, client, registrant, &rules.authorize, now)?;
     let scopes = narrowed_scopes(params, authorization.scopes.as_slice(), allowed)?;
     let live = live.ok_or_else(|| OAuthError::new(ErrorCode::InvalidGrant, "the user who consented is gone"))?;
     let making = Making {

@@ -7,10 +7,11 @@ use super::{
     *,
 };
 use crate::{
-    bearer::{self, AccessToken, Standing},
-    client::{AuthMethod, GrantType},
+    bearer::{self, AccessToken, Asker, Standing},
+    client::{AuthMethod, ClientId, GrantType},
     grant::{CODE_LIFETIME, Code},
     pkce::Challenge,
+    policy::Policy,
     secret::SecretHash,
     tests_support::{Counting, alice, alice_with, bob, public_client, token_rules},
 };
@@ -24,6 +25,7 @@ struct Scene {
     client: Client,
     caller: Caller,
     live: Option<Caller>,
+    registrant: Option<Caller>,
     rules: Rules,
     now: OffsetDateTime,
     rng: Counting,
@@ -34,6 +36,7 @@ fn scene() -> Scene {
         client: public_client(),
         caller: alice_with(&[ANY]),
         live: Some(alice_with(&[ANY])),
+        registrant: None,
         rules: token_rules(),
         now: NOW,
         rng: Counting::default(),
@@ -69,6 +72,7 @@ impl Scene {
             client: &self.client,
             caller: &self.caller,
             live: self.live.as_ref(),
+            registrant: self.registrant.as_ref(),
             rules: &self.rules,
             now: self.now,
         };
@@ -84,6 +88,7 @@ impl Scene {
             client: &self.client,
             caller: &self.caller,
             live: self.live.as_ref(),
+            registrant: self.registrant.as_ref(),
             rules: &self.rules,
             now: self.now,
         };
@@ -300,6 +305,7 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
             client: &scene.client,
             caller: &scene.caller,
             live: scene.live.as_ref(),
+            registrant: None,
             rules: &scene.rules,
             now: scene.now,
         };
@@ -323,9 +329,20 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
         let standing = Standing {
             grant: None,
             live: Some(live),
+            registrant: None,
             client: Some(&scene.client),
         };
-        bearer::introspect(Some(&token), &standing, &server, &scene.rules, NOW)["active"] == true
+        bearer::introspect(
+            Some(&token),
+            &standing,
+            &Asker {
+                caller: &server,
+                client: None,
+            },
+            &scene.rules,
+            NOW,
+        )["active"]
+            == true
     };
     assert!(active(&alice_with(&[ANY])));
     assert!(!active(&alice()), "its owner may no longer have the resource");
@@ -348,6 +365,7 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     let good = Standing {
         grant: Some(&grant),
         live: Some(&live),
+        registrant: None,
         client: Some(&client),
     };
     let server = Caller {
@@ -355,10 +373,55 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
         ..bob()
     };
     let rules = token_rules();
-    let active = |standing: &Standing<'_>, caller: &Caller, now| {
-        bearer::introspect(Some(&token), standing, caller, &rules, now)["active"] == true
+    let by = |standing: &Standing<'_>, caller: &Caller, client: Option<&Client>, now| {
+        bearer::introspect(Some(&token), standing, &Asker { caller, client }, &rules, now)["active"] == true
     };
+    let active = |standing: &Standing<'_>, caller: &Caller, now| by(standing, caller, None, now);
     assert!(active(&good, &server, NOW));
+    for unsure in [
+        Caller {
+            shared: true,
+            ..server.clone()
+        },
+        Caller {
+            routes: true,
+            ..server.clone()
+        },
+    ] {
+        assert!(!active(&good, &unsure, NOW), "nobody vouches for that name");
+    }
+    let granted = |rule: &str| Caller {
+        policy: Policy::parse([rule]),
+        ..bob()
+    };
+    let holder = granted(r#"{"countersign":{"introspect":["https://mcp.example/*","https://mcp.example"]}}"#);
+    assert!(active(&good, &holder, NOW));
+    assert!(!active(
+        &good,
+        &granted(r#"{"countersign":{"introspect":["https://other.example"]}}"#),
+        NOW
+    ));
+    assert!(
+        !active(&good, &granted(r#"{"allow_admin_ui":true}"#), NOW),
+        "the admin page is another thing"
+    );
+    let for_client = granted(r#"{"countersign":{"introspect":["*"],"clients":["gateway"]}}"#);
+    let gateway = Client {
+        id: ClientId::from_request("gateway"),
+        auth_method: AuthMethod::ClientSecretBasic,
+        ..public_client()
+    };
+    assert!(by(&good, &for_client, Some(&gateway), NOW));
+    assert!(!by(&good, &bob(), Some(&gateway), NOW), "the rule is another node's");
+    assert!(!by(&good, &for_client, None, NOW));
+    let public = Client {
+        auth_method: AuthMethod::None,
+        ..gateway
+    };
+    assert!(
+        !by(&good, &for_client, Some(&public), NOW),
+        "a public client proves nothing"
+    );
     assert!(!active(&good, &bob(), NOW), "bob's node is not the audience");
     assert!(!active(&good, &server, NOW + token_rules().access_lifetime));
     assert!(!active(&Standing { client: None, ..good }, &server, NOW));
@@ -402,4 +465,58 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     };
     let claims = bearer::userinfo(&token, &standing, &rules, NOW).unwrap();
     assert_eq!(claims["sub"], "userid:1");
+}
+
+#[test]
+fn what_others_have_of_a_client_ends_when_it_is_published_no_longer() {
+    let mut scene = scene();
+    let publishes = [r#"{"countersign":{"publish_clients":true}}"#];
+    let bobs = Caller {
+        policy: Policy::parse([ANY]),
+        ..bob()
+    };
+    (scene.caller, scene.live) = (bobs.clone(), Some(bobs.clone()));
+    scene.registrant = Some(alice_with(&publishes));
+    let mut code = code();
+    code.authorization.subject = Subject::of(&bobs);
+    let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code.clone()), None));
+    let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
+    issued(scene.refresh("", &token, &grant));
+    let access = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let server = Caller {
+        node_name: "mcp.example".into(),
+        ..alice()
+    };
+    let active = |registrant: Option<&Caller>, client: &Client| {
+        let standing = Standing {
+            grant: Some(&grant),
+            live: Some(&bobs),
+            registrant,
+            client: Some(client),
+        };
+        let asker = Asker {
+            caller: &server,
+            client: None,
+        };
+        bearer::introspect(Some(&access), &standing, &asker, &token_rules(), NOW)["active"] == true
+    };
+    assert!(active(scene.registrant.as_ref(), &scene.client));
+    assert!(!active(Some(&alice()), &scene.client));
+    scene.registrant = Some(alice());
+    for outcome in [
+        scene.refresh("", &token, &grant),
+        scene.redeem(&verifier(), Some(code), None),
+    ] {
+        let Outcome::Refused { error, .. } = outcome else {
+            panic!("tokens were issued")
+        };
+        assert_eq!(error.code(), ErrorCode::InvalidGrant);
+        assert!(error.description().contains("no longer published"), "{error}");
+    }
+    scene.client.published = Some(crate::publish::Publication {
+        by: "root".into(),
+        at: NOW,
+    });
+    assert!(active(None, &scene.client));
+    issued(scene.refresh("", &token, &grant));
 }

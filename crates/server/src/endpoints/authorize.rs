@@ -64,7 +64,7 @@ async fn answer(
 ) -> Result<Reply, AuthorizeError> {
     let id = match authorize::client_id(params) {
         Ok(id) => id,
-        Err(error) => return Ok(refuse(exchange, caller, "", &error)),
+        Err(error) => return Ok(refuse(app, exchange, caller, "", &error)),
     };
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
@@ -82,12 +82,12 @@ async fn answer(
             rules,
             exchange.now,
         ) {
-            Outcome::Page(error) => return Ok(refuse(exchange, caller, id.as_str(), &error)),
+            Outcome::Page(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
             Outcome::Redirect(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
             Outcome::Valid(request) => request,
         };
         let Some(client) = client else {
-            return Ok(refuse(exchange, caller, id.as_str(), &PageError::UnknownClient));
+            return Ok(refuse(app, exchange, caller, id.as_str(), &PageError::UnknownClient));
         };
         let may_be_remembered = remembered::may_be(&client, registrant.as_ref(), &request.redirect_uri, exchange.now);
         let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
@@ -181,11 +181,11 @@ async fn show(
     Ok(reply)
 }
 
-fn refuse(exchange: &Exchange, caller: &Caller, client: &str, error: &PageError) -> Reply {
+fn refuse(app: &App, exchange: &Exchange, caller: &Caller, client: &str, error: &PageError) -> Reply {
     log(exchange, caller, client, Decision::Refused, &error.to_string());
     reply::page(
         status::BAD_PAGE,
-        pages::refusal(&error.to_string(), &exchange.request_id),
+        pages::page_error(error, &app.registration.own_tags, &exchange.request_id),
     )
 }
 

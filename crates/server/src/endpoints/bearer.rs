@@ -2,7 +2,7 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    bearer::{self, AccessToken, Standing},
+    bearer::{self, AccessToken, Asker, Standing},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
@@ -31,6 +31,7 @@ struct Facts {
     token: AccessToken,
     grant: Option<Grant>,
     live: Option<Caller>,
+    registrant: Option<Caller>,
     client: Option<Client>,
 }
 
@@ -54,6 +55,10 @@ impl Facts {
         };
         Ok(Some(Self {
             live: node.and_then(|id| app.directory.node(id)),
+            registrant: client.as_ref().and_then(|client| {
+                let subject = grant.as_ref().map(|grant| &grant.authorization.subject);
+                app.publisher(client, subject)
+            }),
             client,
             token,
             grant,
@@ -64,6 +69,7 @@ impl Facts {
         Standing {
             grant: self.grant.as_ref(),
             live: self.live.as_ref(),
+            registrant: self.registrant.as_ref(),
             client: self.client.as_ref(),
         }
     }
@@ -154,14 +160,50 @@ pub(crate) async fn introspect(app: &App, exchange: &Exchange, caller: &Caller, 
         Ok(text) => text,
         Err(error) => return reply::oauth_error(&error),
     };
+    let client = match asking_client(app, &parts.headers, &params).await {
+        Ok(client) => client,
+        Err(TokenError::Refused(client, error)) => {
+            let reason = error.description();
+            event::decided(
+                "introspect",
+                caller,
+                &client,
+                Decision::Refused,
+                &exchange.request_id,
+                reason,
+            );
+            return reply::challenge(&error, "Basic");
+        }
+        Err(TokenError::Failed(error)) => {
+            tracing::error!(%error, request_id = exchange.request_id, "who introspects could not be read");
+            return reply::failed(&exchange.request_id);
+        }
+    };
     match Facts::read(app, text).await {
         Ok(Some(facts)) => {
-            let answer = bearer::introspect(Some(&facts.token), &facts.standing(), caller, &app.tokens, exchange.now);
+            let asker = Asker {
+                caller,
+                client: client.as_ref(),
+            };
+            let answer = bearer::introspect(Some(&facts.token), &facts.standing(), &asker, &app.tokens, exchange.now);
             reply::json(status::FOUND, &answer)
         }
         Ok(None) => reply::json(status::FOUND, &json!({ "active": false })),
         Err(error) => failed(exchange, &error),
     }
+}
+
+/// The client as which a request authenticates; none when it shows nothing, and asks as its node alone.
+async fn asking_client(app: &App, headers: &HeaderMap, params: &Params) -> Result<Option<Client>, TokenError> {
+    let shown = headers.contains_key(AUTHORIZATION)
+        || ["client_secret", "client_assertion"]
+            .iter()
+            .any(|name| params.many(name).next().is_some());
+    if !shown {
+        return Ok(None);
+    }
+    let mut reads = app.store.reads();
+    token::authenticated(&mut reads, headers, params).await.map(Some)
 }
 
 /// `POST /revoke` (RFC 7009): a refresh or access token of the client's own ends its whole grant.

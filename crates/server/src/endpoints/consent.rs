@@ -5,7 +5,7 @@ use countersign_oauth::{
     authorize::Ticket,
     caller::Caller,
     client::Client,
-    consent::{self, Choice, Click, Outcome, Records},
+    consent::{self, Choice, Click, ConsentError, Outcome, Records},
     grant::{Code, SPENT_CODE_MEMORY},
     params::Params,
     secret::SecretHash,
@@ -101,6 +101,18 @@ async fn decide(
         };
         let id = client.as_ref().map(|client| client.id.to_string()).unwrap_or_default();
         let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
+            Outcome::Page(ConsentError::Page(error)) => {
+                event::decided(
+                    EVENT,
+                    caller,
+                    &id,
+                    Decision::Refused,
+                    &exchange.request_id,
+                    &error.to_string(),
+                );
+                let markup = pages::page_error(&error, &app.registration.own_tags, &exchange.request_id);
+                return Ok(reply::page(status::BAD_PAGE, markup));
+            }
             Outcome::Page(error) => return Ok(refuse(exchange, caller, &id, &error.to_string())),
             Outcome::Refused(answer) => (answer, None),
             Outcome::Allowed { answer, records } => (answer, Some(records)),

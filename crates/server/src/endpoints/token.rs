@@ -142,11 +142,12 @@ async fn decide(
     rng: &mut (dyn RngCore + Send),
 ) -> Result<Outcome, TokenError> {
     let refused = |error| TokenError::Refused(client.id.to_string(), error);
-    let asking = |live| Asking {
+    let asking = |live, registrant| Asking {
         params,
         client,
         caller,
         live,
+        registrant,
         rules: &app.tokens,
         now: exchange.now,
     };
@@ -161,7 +162,10 @@ async fn decide(
         let live = stored
             .as_ref()
             .and_then(|code| app.directory.node(&code.authorization.subject.node_id));
-        return Ok(code::redeem(&asking(live.as_ref()), stored, issued, rng));
+        let subject = stored.as_ref().map(|code| &code.authorization.subject);
+        let publisher = app.publisher(client, subject);
+        let asking = asking(live.as_ref(), publisher.as_ref());
+        return Ok(code::redeem(&asking, stored, issued, rng));
     }
     if grant_type == GrantType::RefreshToken.as_str() {
         let text = params.required("refresh_token").map_err(refused)?;
@@ -176,11 +180,14 @@ async fn decide(
         let live = grant
             .as_ref()
             .and_then(|grant| app.directory.node(&grant.authorization.subject.node_id));
-        return Ok(refresh::refresh(&asking(live.as_ref()), &token, grant, rng));
+        let subject = grant.as_ref().map(|grant| &grant.authorization.subject);
+        let publisher = app.publisher(client, subject);
+        let asking = asking(live.as_ref(), publisher.as_ref());
+        return Ok(refresh::refresh(&asking, &token, grant, rng));
     }
     if grant_type == GrantType::ClientCredentials.as_str() {
         let live = app.directory.node(&client.registrant.node_id);
-        return Ok(machine::issue(&asking(live.as_ref()), rng));
+        return Ok(machine::issue(&asking(live.as_ref(), None), rng));
     }
     Err(refused(OAuthError::new(
         ErrorCode::UnsupportedGrantType,

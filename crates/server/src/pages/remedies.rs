@@ -1,0 +1,51 @@
+//! Refusals that say what would help, and whom to ask for it.
+
+use countersign_oauth::{publish::Unpublished, remedy::Remedy};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::layout;
+
+/// The client belongs to somebody else: who registered it, and how it gets published.
+pub(crate) fn unpublished(whose: &Unpublished, servers: &[String], request_id: &str) -> Markup {
+    layout(
+        "Not published",
+        &html! {
+            h1 { "This application is not published" }
+            p.lead { "Only " strong { (whose.user) } " can use it until an administrator publishes it." }
+            section {
+                h2 { "What is known about it" }
+                dl {
+                    dt { "Registered by" } dd { (whose.user) }
+                    dt { "On" } dd { (whose.node) }
+                    dt { "At" } dd { (whose.at.date()) " " (format!("{:02}:{:02}", whose.at.hour(), whose.at.minute())) " UTC" }
+                    dt { "Client" } dd { code { (whose.client) } }
+                }
+            }
+            section {
+                h2 { "How it gets published" }
+                p.plain { "One of these is enough. Whoever runs this server or the tailnet can do it." }
+                (list(&whose.remedies(servers)))
+                p.note { "The server's log says more under " code { (request_id) } "." }
+            }
+        },
+    )
+}
+
+/// What could be changed, ready to be copied.
+pub(super) fn list(remedies: &[Remedy]) -> Markup {
+    html! {
+        @for remedy in remedies {
+            h3 { (remedy.place) }
+            pre.wrapped { (text(if remedy.add.is_null() { &remedy.change } else { &remedy.add })) }
+        }
+    }
+}
+
+/// A line as it is, a rule as JSON.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(line) => line.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    }
+}
