@@ -343,7 +343,7 @@ impl Telling<'_> {
         let user = self.user();
         let why = match ground {
             Ground::Rule(number) => format!("rule {number} of the tailnet policy lets {user} {what}"),
-            Ground::Setting(line) => format!("{line} in the server's settings lets {user} {what}"),
+            Ground::Setting(line) => format!("the server's settings ({line}) let {user} {what}"),
         };
         Step {
             rule: self.own_rule(ground),

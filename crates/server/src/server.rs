@@ -155,10 +155,6 @@ impl Server {
         );
     }
 
-    pub(crate) fn app(&self) -> &Arc<App> {
-        &self.0
-    }
-
     /// What was counted so far.
     pub fn counters(&self) -> CounterSnapshot {
         self.0.counters.snapshot()
@@ -174,8 +170,7 @@ impl Server {
         &self.0.config.issuer
     }
 
-    /// What its requests share, for tests that turn a wheel themselves.
-    #[cfg(test)]
+    /// What its requests share.
     pub(crate) fn app(&self) -> &App {
         &self.0
     }

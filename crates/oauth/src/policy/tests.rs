@@ -3,6 +3,8 @@ use time::macros::datetime;
 
 use super::*;
 
+mod tsidp;
+
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 
 fn names(user: &str) -> Vec<String> {
@@ -321,50 +323,4 @@ fn the_next_end_is_of_the_rule_that_expires_first_from_now_on() {
     ]);
     assert_eq!(policy.next_end(NOW), Some(datetime!(2026-11-24 13:00 UTC)));
     assert_eq!(policy.next_end(datetime!(2026-11-25 00:00 UTC)), None);
-}
-
-/// A list of users or resources, as a rule may have it.
-fn list(items: [&'static str; 3]) -> impl Strategy<Value = Vec<&'static str>> {
-    proptest::sample::subsequence(items.to_vec(), 0..=3)
-}
-
-type Lists = (Vec<&'static str>, Vec<&'static str>);
-
-fn lists() -> impl Strategy<Value = Lists> {
-    (
-        list(["*", "alice", "bob"]),
-        list(["*", "https://a.example", "https://b.example"]),
-    )
-}
-
-/// tsidp's rule for resources, in one line.
-fn tsidp_allows(plain: &[Lists], user: &str, resource: &str) -> bool {
-    plain.iter().any(|(users, resources)| {
-        users.iter().any(|u| *u == "*" || *u == user) && resources.iter().any(|r| *r == "*" || *r == resource)
-    })
-}
-
-proptest! {
-    #[test]
-    fn plain_rules_mean_what_tsidp_means_and_denials_only_take_away(
-        plain in proptest::collection::vec(lists(), 0..4),
-        denials in proptest::collection::vec(lists(), 0..3),
-        user in prop_oneof![Just("alice"), Just("bob")],
-        resource in prop_oneof![Just("https://a.example"), Just("https://b.example")],
-    ) {
-        let as_rules = |denying: bool, (users, resources): &Lists| {
-            let ours = serde_json::json!({"users": users, "resources": resources});
-            if denying { serde_json::json!({"countersign": {"deny": true, "users": users, "resources": resources}}) } else { ours }
-        };
-        let texts: Vec<String> = plain.iter().map(|rule| as_rules(false, rule).to_string()).collect();
-        let denied: Vec<String> = denials.iter().map(|rule| as_rules(true, rule).to_string()).collect();
-        let (names, client, asked) =
-            (names(user), ClientId::from_request("c"), Resource::parse(resource).unwrap());
-        let ask = ask(&names, &client, Some(&asked), &[]);
-        let allows = |texts: &[String]| Policy::parse(texts.iter().map(String::as_str)).rule_on(&ask, NOW).whole.is_ok();
-        let by_tsidp = tsidp_allows(&plain, user, resource);
-        prop_assert_eq!(allows(&texts), by_tsidp);
-        let both: Vec<String> = texts.iter().chain(&denied).cloned().collect();
-        prop_assert!(!allows(&both) || by_tsidp);
-    }
 }

