@@ -24,6 +24,10 @@ impl Resource {
         if text.len() > Self::MAX_LEN {
             return Err(invalid("is longer than 1024 characters"));
         }
+        // RFC 3986 2: the rest is percent-encoded, and could otherwise look like something else on a page.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(invalid("has a character that must be percent-encoded"));
+        }
         if text.contains('#') {
             return Err(invalid("must not have a fragment"));
         }
@@ -112,6 +116,8 @@ mod tests {
             "mcp",
             "/mcp",
             "https://a.example/#x",
+            "https://a.example/\u{202e}x",
+            "https://a.example/ x",
             "https://u:p@a.example/",
             &"x:".repeat(600),
         ] {

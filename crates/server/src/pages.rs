@@ -1,6 +1,8 @@
 //! Pages for people. Everything a client or user chose is escaped by the template.
 
 pub(crate) mod explain;
+pub(crate) mod logout;
+pub(crate) mod me;
 mod remedies;
 
 use countersign_oauth::{
@@ -54,6 +56,10 @@ pub(crate) fn landing(issuer: &Issuer, caller: &Caller, has_root: bool) -> Marku
                     "No password was asked for: the key that encrypts this connection says which node you are on, and the \
                      tailnet says whose node it is."
                 }
+            }
+            section {
+                h2 { "Yours" }
+                p.plain { a href=(Route::Me.path()) { "Applications that act for you, consents, sessions and clients" } }
             }
             section {
                 h2 { "For applications" }

@@ -100,8 +100,8 @@ pub(crate) fn answer(answer: &Answer) -> Reply {
     }
 }
 
-/// Sends the browser back to the client.
-fn back(location: &str) -> Reply {
+/// Sends the browser on: back to the client, or to a page of ours.
+pub(crate) fn back(location: &str) -> Reply {
     let mut reply = body(status::BACK, "text/plain; charset=utf-8", "");
     let headers = reply.headers_mut();
     headers.insert(

@@ -17,6 +17,9 @@ pub(crate) enum Route {
     Introspect,
     Revoke,
     Userinfo,
+    Logout,
+    LogoutAnswer,
+    Me,
     CaPem,
     CaPage,
     Explain,
@@ -46,7 +49,7 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
@@ -58,6 +61,9 @@ impl Route {
         Self::Introspect,
         Self::Revoke,
         Self::Userinfo,
+        Self::Logout,
+        Self::LogoutAnswer,
+        Self::Me,
         Self::CaPem,
         Self::CaPage,
         Self::Explain,
@@ -90,6 +96,9 @@ impl Route {
             Self::Introspect => path::INTROSPECT,
             Self::Revoke => path::REVOKE,
             Self::Userinfo => path::USERINFO,
+            Self::Logout => path::LOGOUT,
+            Self::LogoutAnswer => path::LOGOUT_ANSWER,
+            Self::Me => path::ME,
             Self::CaPem => "/ca.pem",
             Self::CaPage => "/ca",
             Self::Explain => "/policy/explain",
@@ -106,8 +115,8 @@ impl Route {
             Self::Register | Self::Token | Self::Revoke => "POST, OPTIONS",
             Self::Userinfo => "GET, POST, OPTIONS",
             Self::Manage => "GET, PUT, DELETE, OPTIONS",
-            Self::Authorize => "GET, POST",
-            Self::Consent | Self::Introspect => "POST",
+            Self::Authorize | Self::Logout | Self::Me => "GET, POST",
+            Self::Consent | Self::Introspect | Self::LogoutAnswer => "POST",
             Self::CaPem | Self::CaPage | Self::Explain | Self::Landing | Self::Style | Self::FormPostScript => {
                 "GET, HEAD"
             }
@@ -120,9 +129,13 @@ impl Route {
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::CaPem | Self::CaPage | Self::Explain | Self::Landing | Self::Style | Self::FormPostScript => {
-                Kind::Page
-            }
+            Self::CaPem
+            | Self::CaPage
+            | Self::Explain
+            | Self::Me
+            | Self::Landing
+            | Self::Style
+            | Self::FormPostScript => Kind::Page,
             _ => Kind::Protocol,
         }
     }

@@ -57,3 +57,17 @@ fn both_documents_agree_and_name_what_mcp_clients_insist_on() {
             .contains(&json!("none"))
     );
 }
+
+#[test]
+fn openid_connect_names_logout_and_the_one_acr() {
+    let features = Features {
+        codes: true,
+        ..Features::default()
+    };
+    let value = document(&Metadata::openid(ISSUER, features));
+    assert_eq!(value["end_session_endpoint"], "https://idp.example.ts.net/logout");
+    assert_eq!(
+        value["acr_values_supported"],
+        json!(["urn:countersign:acr:tailnet-node"])
+    );
+}

@@ -21,7 +21,7 @@ use crate::{
     cookie::Cookie,
     endpoints::consent,
     event::{self, Decision},
-    pages,
+    forms, pages,
     reply::{self, Reply},
     sessions, status,
 };
@@ -30,8 +30,6 @@ const EVENT: &str = "authorize";
 const ATTEMPTS: usize = 4;
 /// For what a browser says that it asks.
 const DEST: &str = "sec-fetch-dest";
-/// Consent pages that one node may have open. More are refused: each is a record for ten minutes.
-const MAX_OPEN: u64 = 200;
 
 pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request: Request<Incoming>) -> Reply {
     let (parts, incoming) = request.into_parts();
@@ -128,7 +126,8 @@ async fn answer(
     ))
 }
 
-fn hint(app: &App, params: &Params) -> Hint {
+/// What the request says by `id_token_hint`.
+pub(crate) fn hint(app: &App, params: &Params) -> Hint {
     match params.one("id_token_hint") {
         Ok(Some(text)) => Hint::verified(app.keys.id_claims(text).as_deref(), app.config.issuer.as_str()),
         // A repeated one was refused before.
@@ -158,7 +157,7 @@ async fn show(
         what: DueKind::Ticket,
         id: ticket.hash.to_text(),
     })?;
-    txn.count(&consent::open_pages(&caller.node_id), 1, Some(MAX_OPEN));
+    txn.count(&consent::open_pages(&caller.node_id), 1, Some(forms::MAX_OPEN));
     match app.store.commit(txn).await {
         Ok(_) => {}
         Err(CommitError::Conflict(_)) => {
