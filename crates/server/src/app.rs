@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 
 use crate::{
     clock::{self, Clock},
+    complaints::Complaints,
     config::{ServerConfig, span},
     cors,
     counters::{Counters, bump},
@@ -53,6 +54,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) directory: Arc<dyn Directory>,
     documents: Documents,
+    complaints: Complaints,
     /// Tells the requests of two runs apart in one log.
     run: u32,
     requests: AtomicU64,
@@ -115,6 +117,7 @@ impl App {
             keys: parts.keys,
             directory: parts.directory,
             documents: parts.documents,
+            complaints: Complaints::default(),
             run: parts.run,
             requests: AtomicU64::new(0),
         }
@@ -140,6 +143,7 @@ impl App {
         request: Request<Incoming>,
     ) -> Result<Reply, Withdrawn> {
         let caller = peer.caller()?;
+        self.complaints.hear(&caller);
         let exchange = Exchange {
             request_id: format!("{:08x}-{:x}", self.run, self.requests.fetch_add(1, Relaxed)),
             now: self.clock.now(),

@@ -9,6 +9,7 @@ mod admin;
 mod app;
 mod body;
 mod clock;
+mod complaints;
 mod config;
 mod connection;
 mod cookie;

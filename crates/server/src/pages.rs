@@ -129,6 +129,9 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question, may
     let request = &question.ticket.request;
     let who = caller.user_label();
     let name = client.descriptions.client_name.as_ref().map(|name| name.as_str());
+    let has = |scope: &str| request.scopes.iter().any(|had| had == scope);
+    // An administrator gave this client what others must ask for by scope.
+    let tells_unasked = client.tsidp_claims && has("openid") && !has("tailnet");
     layout(
         "Continue?",
         &html! {
@@ -145,6 +148,7 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question, may
                     }
                     dt { "It may" } dd {
                         @for scope in &request.scopes { (meaning(scope)) br; }
+                        @if tells_unasked { (meaning("tailnet")) br; }
                         @if request.scopes.is_empty() { "say that it acts for you" }
                     }
                 }

@@ -36,6 +36,7 @@ use crate::{
     TokenSettings, Wanted, Withdrawn, sweep,
 };
 
+mod claims;
 mod flow;
 mod form_post;
 mod keys;

@@ -81,6 +81,29 @@ async fn an_open_that_comes_a_year_later_goes_on_with_the_old_key_until_the_next
     assert_ne!(signing(&second), signing(&first));
 }
 
+/// However few steps are taken before the end, the next start goes on, and what was signed stays good.
+#[tokio::test]
+async fn a_kill_between_any_two_steps_loses_no_key() {
+    for survived in 0..12 {
+        let store = Store::in_memory().unwrap();
+        let keys = Keys::open(&store, MONTH, NOW).await.unwrap();
+        keys.tend(&store, &CHEAP, NOW + time::Duration::days(29)).await.unwrap();
+        let signer = keys.signer(SigningAlg::EdDsa).await.unwrap();
+        let token = signer.sign(Type::AccessToken, &json!({})).await.unwrap();
+        let end = NOW + time::Duration::days(30);
+        for _ in 0..survived {
+            let known = facts(&load(&store).await.unwrap());
+            if let Some(step) = rotation::next_step(&known, &CHEAP, &MONTH, end) {
+                take(&store, step, end).await.unwrap();
+            }
+        }
+        let again = Keys::open(&store, MONTH, end).await.unwrap();
+        assert!(again.access_claims(&token).is_some(), "after {survived} steps");
+        assert_eq!(again.ring.load().signers.len(), CHEAP.len());
+        assert_eq!(stored(&store).await.len(), 4, "after {survived} steps");
+    }
+}
+
 /// What an earlier version stored is read as a key that signs.
 #[test]
 fn a_key_of_format_1_signs_since_it_was_made() {
