@@ -25,9 +25,6 @@ use crate::{
     udp::Received,
 };
 
-/// Initiations per second that are looked at, by UDP.
-const MAX_INITIATIONS: u32 = 4000;
-
 /// A batch of datagrams that came by one hop.
 struct Batch {
     from: Hop,
@@ -174,9 +171,7 @@ fn admit_initiation(
     datagram: &[u8],
 ) -> Option<Arc<PeerNode>> {
     let netmap = shared.netmap.current()?;
-    // Even a cookie costs a seal and a send. Beyond this the socket's buffer would overflow, and with it go the
-    // datagrams of those who have a session. A newcomer still gets in through the relay, which is not counted.
-    if matches!(from, Hop::Udp(_)) && shared.initiations.fetch_add(1, Relaxed) >= MAX_INITIATIONS {
+    if matches!(from, Hop::Udp(_)) && !shared.initiations.admit(&shared.udp) {
         shared.counters.throttled.fetch_add(1, Relaxed);
         return None;
     }

@@ -1,10 +1,7 @@
 //! Joining: from a configuration to a node with its first netmap in force.
 
 use std::{
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32},
-    },
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -35,6 +32,7 @@ use crate::{
     demux,
     derp::{DerpPacket, DerpPool, DerpSink},
     disco::DiscoBoxes,
+    initiations::Initiations,
     live::LiveNetmap,
     netcheck,
     peers::{PeerHandle, Peers},
@@ -190,7 +188,7 @@ pub(crate) fn new_shared(
         searched: Mutex::new(clock::now()),
         strangers: Mutex::default(),
         stun_servers: Mutex::default(),
-        initiations: AtomicU32::new(0),
+        initiations: Initiations::new(),
         clock_told: AtomicBool::new(false),
         key,
     });

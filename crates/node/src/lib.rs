@@ -16,6 +16,7 @@ pub mod derp;
 mod disco;
 mod errand;
 mod identity;
+mod initiations;
 mod join;
 mod listener;
 mod live;

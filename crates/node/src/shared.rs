@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ use crate::{
     clock,
     derp::DerpPool,
     disco::DiscoBoxes,
+    initiations::Initiations,
     live::LiveNetmap,
     peer_task,
     peers::{PeerHandle, Peers},
@@ -71,8 +72,8 @@ pub(crate) struct Shared {
     pub(crate) transmits: Mutex<Vec<Transmits>>,
     pub(crate) searched: Mutex<Instant>,
     pub(crate) strangers: Mutex<Strangers>,
-    /// Initiations that came by UDP in this second.
-    pub(crate) initiations: AtomicU32,
+    /// Initiations that come by UDP.
+    pub(crate) initiations: Initiations,
     /// Whether somebody was told that our clock is off.
     pub(crate) clock_told: AtomicBool,
     /// STUN servers that were asked lately: whatever else looks like STUN is nobody's answer.
@@ -94,7 +95,7 @@ pub(crate) struct NodeCounters {
     pub(crate) inbox_full: AtomicU64,
     /// Handshakes that had to prove their address first.
     pub(crate) challenged: AtomicU64,
-    /// Handshakes beyond what one address may ask for.
+    /// Handshakes beyond what one address, or all together, may ask for; an estimate while the kernel sheds them.
     pub(crate) throttled: AtomicU64,
     /// Peers forgotten because nothing but an unproven handshake spoke for them.
     pub(crate) unproven: AtomicU64,

@@ -72,7 +72,7 @@ pub struct StatusCounters {
     pub inbox_full: u64,
     /// Handshakes that had to prove their address first.
     pub challenged: u64,
-    /// Handshakes beyond what one address may ask for.
+    /// Handshakes beyond what one address, or all together, may ask for; an estimate while there are very many.
     pub throttled: u64,
     /// Peers forgotten because nothing but an unproven handshake spoke for them.
     pub unproven: u64,

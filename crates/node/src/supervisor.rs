@@ -99,7 +99,8 @@ impl Supervisor {
                 () = finished(&mut self.writing) => self.remember_new_peers(),
                 _ = second.tick() => {
                     shared.limiter.handle_timeout();
-                    shared.initiations.store(0, Relaxed);
+                    let shed = shared.initiations.handle_second(&shared.udp);
+                    shared.counters.throttled.fetch_add(shed, Relaxed);
                     self.remember_new_peers();
                 }
             }

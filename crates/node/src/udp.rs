@@ -4,6 +4,9 @@
 //! quinn-udp, which falls back by itself where the kernel lacks them); a received batch is handed on in the buffer the
 //! kernel filled, without a copy. What is in a datagram is not looked at here.
 
+#[cfg(target_os = "linux")]
+mod shed;
+
 use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,6 +21,13 @@ use parking_lot::Mutex;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::shed::ALL;
+
+/// The share that is everything.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const ALL: u32 = u32::MAX;
 
 /// What one GRO buffer can hold: the kernel never coalesces past 64 KiB.
 const BUFFER: usize = 64 * 1024;
@@ -116,6 +126,19 @@ impl UdpSockets {
             // An error here shows itself again at the next send.
             let _ = half.socket.writable().await;
         }
+    }
+
+    /// Lets the kernel deliver only a share, of [`ALL`], of the WireGuard initiations, chosen by lot. Where it cannot do
+    /// that, all of them come.
+    pub(crate) fn shed_initiations(&self, share: u32) {
+        #[cfg(target_os = "linux")]
+        for half in self.v4.iter().chain(&self.v6) {
+            if let Err(error) = shed::shed((&half.socket).into(), share) {
+                tracing::debug!(event = "shed", %error, "the kernel takes no filter");
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = share;
     }
 
     /// Receives for ever, handing each batch to `deliver`. Returns only when a socket fails for good.

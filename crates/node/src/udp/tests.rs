@@ -48,3 +48,63 @@ async fn a_buffer_goes_back_to_its_pool() {
     drop(bytes);
     assert_eq!(pool.spare.lock().len(), 1);
 }
+
+/// Counts what arrives of each kind while `share` of the initiations is let through.
+#[cfg(target_os = "linux")]
+async fn through(share: u32, host: IpAddr) -> [usize; 2] {
+    const EACH: usize = 1000;
+    let sockets = UdpSockets::bind(None, None).unwrap();
+    sockets.shed_initiations(share);
+    let mut initiation = [7; 148];
+    initiation[..4].copy_from_slice(&[1, 0, 0, 0]);
+    let mut data = initiation;
+    data[0] = 4;
+    let (seen, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let sending = tokio::task::spawn_blocking({
+        let to = SocketAddr::new(host, sockets.port());
+        move || {
+            let sender = std::net::UdpSocket::bind((host, 0)).unwrap();
+            for round in 0..EACH {
+                sender.send_to(&initiation, to).unwrap();
+                sender.send_to(&data, to).unwrap();
+                if round % 50 == 0 {
+                    // No flood: the queue is not what is tested.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    });
+    let counted = async {
+        let (mut initiations, mut others) = (0, 0);
+        while others < EACH {
+            match all.recv().await {
+                Some(1u8) => initiations += 1,
+                Some(_) => others += 1,
+                None => break,
+            }
+        }
+        [initiations, others]
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(10), counted);
+    let counts = tokio::select! {
+        error = sockets.receive(|batch| seen.send(batch.bytes[0]).unwrap()) => panic!("{error}"),
+        counts = counted => counts.unwrap(),
+    };
+    sending.await.unwrap();
+    counts
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_sheds_initiations_and_nothing_else() {
+    let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    let has_ipv6 = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    hosts.extend(has_ipv6.then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
+    for host in hosts {
+        let [some, others] = through(ALL / 8, host).await;
+        assert_eq!(others, 1000);
+        assert!((60..200).contains(&some), "about 125 of 1000: {some}");
+        assert_eq!(through(1, host).await[0], 0);
+        assert!(through(ALL, host).await[0] >= 999, "the last may be under way");
+    }
+}
