@@ -1,8 +1,8 @@
 //! What the log says about a decision: the same fields everywhere, secrets nowhere.
 
-use countersign_oauth::caller::Caller;
+use countersign_oauth::{caller::Caller, error::OAuthError};
 
-use crate::peer::Withdrawn;
+use crate::{app::Exchange, peer::Withdrawn};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub(crate) fn decided(event: &str, caller: &Caller, client: &str, decision: Deci
         "{event}: {user} on {node} {}: {reason}",
         decision.as_str(),
     );
+}
+
+/// Logs that a request was refused, for the reason that its sender is told.
+pub(crate) fn refused(event: &str, exchange: &Exchange, caller: &Caller, client: &str, error: &OAuthError) {
+    let reason = error.description();
+    decided(event, caller, client, Decision::Refused, &exchange.request_id, reason);
 }
 
 /// Logs that the tailnet took `caller`'s access away while it had a connection.

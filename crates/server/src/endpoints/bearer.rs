@@ -84,14 +84,7 @@ fn failed(exchange: &Exchange, error: &StoreError) -> Reply {
 pub(crate) async fn userinfo(app: &App, exchange: &Exchange, caller: &Caller, request: Request<Incoming>) -> Reply {
     let (parts, incoming) = request.into_parts();
     let refuse = |error: &OAuthError| {
-        event::decided(
-            "userinfo",
-            caller,
-            "",
-            Decision::Refused,
-            &exchange.request_id,
-            error.description(),
-        );
+        event::refused("userinfo", exchange, caller, "", error);
         reply::challenge(error, "Bearer")
     };
     let text = match (bearer_header(&parts.headers), &parts.method) {
@@ -142,14 +135,7 @@ pub(crate) async fn introspect(app: &App, exchange: &Exchange, caller: &Caller, 
         parts.headers.contains_key("origin") || parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none");
     if by_a_page {
         let error = OAuthError::new(ErrorCode::AccessDenied, "introspection is not for pages in a browser");
-        event::decided(
-            "introspect",
-            caller,
-            "",
-            Decision::Refused,
-            &exchange.request_id,
-            error.description(),
-        );
+        event::refused("introspect", exchange, caller, "", &error);
         return reply::error_with_status(status::FOREIGN_ORIGIN, &error);
     }
     let params = match body::form(&parts.headers, incoming, &app.config.limits).await {
@@ -162,22 +148,7 @@ pub(crate) async fn introspect(app: &App, exchange: &Exchange, caller: &Caller, 
     };
     let client = match asking_client(app, &parts.headers, &params).await {
         Ok(client) => client,
-        Err(TokenError::Refused(client, error)) => {
-            let reason = error.description();
-            event::decided(
-                "introspect",
-                caller,
-                &client,
-                Decision::Refused,
-                &exchange.request_id,
-                reason,
-            );
-            return reply::challenge(&error, "Basic");
-        }
-        Err(TokenError::Failed(error)) => {
-            tracing::error!(%error, request_id = exchange.request_id, "who introspects could not be read");
-            return reply::failed(&exchange.request_id);
-        }
+        Err(error) => return error.reply("introspect", exchange, caller),
     };
     match Facts::read(app, text).await {
         Ok(Some(facts)) => {
@@ -216,21 +187,7 @@ pub(crate) async fn revoke(app: &App, exchange: &Exchange, caller: &Caller, requ
     match end(app, exchange, caller, &parts.headers, &params).await {
         // RFC 7009 2.2: also for a token that is unknown.
         Ok(()) => reply::json(status::FOUND, &json!({})),
-        Err(TokenError::Refused(client, error)) => {
-            event::decided(
-                "revoke",
-                caller,
-                &client,
-                Decision::Refused,
-                &exchange.request_id,
-                error.description(),
-            );
-            reply::challenge(&error, "Basic")
-        }
-        Err(TokenError::Failed(error)) => {
-            tracing::error!(%error, request_id = exchange.request_id, "a token could not be revoked");
-            reply::failed(&exchange.request_id)
-        }
+        Err(error) => error.reply("revoke", exchange, caller),
     }
 }
 

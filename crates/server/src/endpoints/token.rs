@@ -39,21 +39,7 @@ pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, reques
     };
     match answer(app, exchange, caller, &parts.headers, &params).await {
         Ok(reply) => reply,
-        Err(TokenError::Refused(client, error)) => {
-            event::decided(
-                EVENT,
-                caller,
-                &client,
-                Decision::Refused,
-                &exchange.request_id,
-                error.description(),
-            );
-            reply::challenge(&error, "Basic")
-        }
-        Err(TokenError::Failed(error)) => {
-            tracing::error!(%error, request_id = exchange.request_id, "a token request failed");
-            reply::failed(&exchange.request_id)
-        }
+        Err(error) => error.reply(EVENT, exchange, caller),
     }
 }
 
@@ -266,6 +252,22 @@ pub(crate) enum TokenError {
     Refused(String, OAuthError),
     /// Our own fault.
     Failed(Failure),
+}
+
+impl TokenError {
+    /// Tells the log, and the client as much as it may know. `event` is what was asked for.
+    pub(crate) fn reply(self, event: &str, exchange: &Exchange, caller: &Caller) -> Reply {
+        match self {
+            Self::Refused(client, error) => {
+                event::refused(event, exchange, caller, &client, &error);
+                reply::challenge(&error, "Basic")
+            }
+            Self::Failed(error) => {
+                tracing::error!(%error, request_id = exchange.request_id, "{event}: the request failed on our side");
+                reply::failed(&exchange.request_id)
+            }
+        }
+    }
 }
 
 /// What failed on our side.
