@@ -131,6 +131,77 @@ const scenarios = {
     return { ...seen(), faults };
   },
 
+  // An application behind a web server, from the first click to logout; its answers are seen on their way there.
+  async session() {
+    const app = "https://app.example/callback";
+    context.on("request", (request) => {
+      if (request.url().startsWith(app)) answers.push(Object.fromEntries(new URL(request.url()).searchParams));
+    });
+    const login = new URL(authorize);
+    login.searchParams.set("redirect_uri", app);
+    login.searchParams.set("scope", "openid profile mcp:read");
+    const silent = new URL(login);
+    silent.searchParams.set("prompt", "none");
+    // Nobody is at the application's address: the browser shows an error page of its own.
+    const open = (url) => page.goto(url.href).catch(() => page.waitForURL("chrome-error://chromewebdata/"));
+
+    await open(silent);
+    await until(() => answers.length === 1);
+    await open(login);
+    await page.getByLabel("Do not ask me this again").check();
+    await shoot(page, "consent-remember");
+    await page.getByRole("button", { name: "Continue as alice" }).click();
+    await until(() => answers.length === 2);
+    await open(silent);
+    await until(() => answers.length === 3);
+    await open(login);
+    await until(() => answers.length === 4);
+
+    // Bob's page tries the same as a part of itself, where nobody would notice.
+    const evil = await context.newPage();
+    await evil.goto(setting.evil);
+    await evil.evaluate(async (url) => {
+      await fetch(url, { mode: "no-cors", credentials: "include" }).catch(() => {});
+      for (const name of ["img", "iframe"]) {
+        const part = document.createElement(name);
+        await new Promise((resolve) => {
+          part.onload = part.onerror = resolve;
+          part.src = url;
+          document.body.append(part);
+        });
+      }
+    }, silent.href);
+    const before = answers.length;
+
+    const faults = [];
+    const look = async (name) => {
+      await page.setViewportSize({ width: 900, height: 760 });
+      await shoot(page, name);
+      await page.setViewportSize({ width: 360, height: 760 });
+      await shoot(page, `${name}-phone`);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        for (const fault of await page.evaluate(unreadable)) faults.push(`${name}, ${colorScheme}: ${fault}`);
+      }
+    };
+    await page.goto(`${setting.issuer}/me`);
+    await look("me");
+    const mine = await page.innerText("main");
+    const cookies = (await context.cookies()).map(({ name, httpOnly, sameSite, secure }) => [name, httpOnly, sameSite, secure]);
+    await page.goto(`${setting.issuer}/logout?client_id=${setting.client}`);
+    await look("logout");
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByText("Logged out").first().waitFor();
+    await look("logged-out");
+    await open(silent);
+    await until(() => answers.length > before);
+    await page.goto(`${setting.issuer}/me`);
+    await page.getByRole("button", { name: "End everything" }).click();
+    await page.getByText("None: every application asks you each time.").waitFor();
+    await look("me-empty");
+    return { answers, before, mine, cookies, faults };
+  },
+
   // A newcomer does what `countersign demo` says.
   async demo() {
     await page.goto(setting.start);

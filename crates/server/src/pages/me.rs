@@ -2,7 +2,7 @@
 
 use countersign_oauth::{
     caller::Caller,
-    client::Client,
+    client::{Client, ClientId},
     grant::Grant,
     me::Name,
     remembered::Remembered,
@@ -78,7 +78,7 @@ fn applications(grants: &List<Given>, ticket: &Secret) -> Markup {
                 div.entry {
                     h3 { (called(client.as_ref())) }
                     dl {
-                        dt { "Client" } dd { code { (grant.authorization.client) } }
+                        (registration(&grant.authorization.client, client.as_ref()))
                         (reach(&grant.authorization.resources, &grant.authorization.scopes))
                         dt { "Since" } dd { (moment(grant.issued_at)) }
                         dt { "Until" } dd { (moment(grant.expires_at)) }
@@ -102,7 +102,7 @@ fn consents(consents: &List<(Remembered, Option<Client>)>, ticket: &Secret) -> M
                 div.entry {
                     h3 { (called(client.as_ref())) }
                     dl {
-                        dt { "Client" } dd { code { (consent.client) } }
+                        (registration(&consent.client, client.as_ref()))
                         dt { "Answer goes to" } dd { (destination(&consent.redirect_uri)) }
                         (reach(&consent.resources, &consent.scopes))
                         dt { "Since" } dd { (moment(consent.since)) }
@@ -169,12 +169,22 @@ fn clients(clients: &List<Client>, ticket: &Secret) -> Markup {
     }
 }
 
-/// What an application calls itself, marked as such.
+/// What an application calls itself, as a quotation: nobody has verified it.
 fn called(client: Option<&Client>) -> Markup {
     match client.map(|client| client.descriptions.client_name.as_ref()) {
-        Some(Some(name)) => html! { (name.as_str()) },
+        Some(Some(name)) => html! { "“" (name.as_str()) "”" },
         Some(None) => html! { "An application without a name" },
         None => html! { "A client that is no longer registered" },
+    }
+}
+
+/// What is known about a client, whatever it calls itself.
+fn registration(id: &ClientId, client: Option<&Client>) -> Markup {
+    html! {
+        dt { "Client" } dd { code { (id) } }
+        @if let Some(client) = client {
+            dt { "Registered by" } dd { (client.registrant.user) " on " (client.registrant.node_name) }
+        }
     }
 }
 
