@@ -27,7 +27,6 @@ pub const TICKET_LIFETIME: Duration = Duration::minutes(10);
 
 const MAX_STATE: usize = 2048;
 const MAX_NONCE: usize = 512;
-const MAX_RESOURCES: usize = 8;
 const MAX_SCOPES: usize = 64;
 /// How much of a name that a client made up is quoted back, in characters.
 const SHOWN: usize = 40;
@@ -272,7 +271,7 @@ fn request(
     let prompt = Prompt::read(params)?;
     let max_age = params.one("max_age")?.map(str::parse::<u64>).transpose();
     let max_age = max_age.map_err(|_| invalid("max_age must be a number of seconds"))?;
-    let resources = resources(params)?;
+    let resources = Resource::requested(params, client.options.default_resource.as_ref())?;
     let scopes = requested_scopes(params, client, !resources.is_empty())?;
     Ok(Request {
         client: client.id.clone(),
@@ -315,23 +314,6 @@ fn refuse_unsupported(params: &Params) -> Result<(), OAuthError> {
         }
     }
     Ok(())
-}
-
-fn resources(params: &Params) -> Result<Vec<Resource>, OAuthError> {
-    let mut resources: Vec<Resource> = Vec::new();
-    for text in params.many("resource") {
-        let resource = Resource::parse(text)?;
-        if !resources.iter().any(|known| known.is(resource.as_str())) {
-            resources.push(resource);
-        }
-    }
-    if resources.len() > MAX_RESOURCES {
-        return Err(OAuthError::new(
-            ErrorCode::InvalidTarget,
-            "resource may name at most 8 servers",
-        ));
-    }
-    Ok(resources)
 }
 
 /// The scopes asked for that could mean something: ours, and with a resource also that server's own.

@@ -1,7 +1,7 @@
-//! What a signed access token of ours is still good for: userinfo (OpenID Connect Core 5.3), introspection (RFC 7662)
+//! What an access token of ours is still good for: userinfo (OpenID Connect Core 5.3), introspection (RFC 7662)
 //! and revocation (RFC 7009).
 //!
-//! The server has verified the signature; everything the token rests on is asked again here.
+//! The server has verified the signature, or found the record of an opaque one; everything the token rests on is asked again here.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,11 +14,12 @@ use crate::{
     client::{Client, ClientId},
     error::{ErrorCode, OAuthError},
     grant::{Grant, GrantId},
+    opaque::OpaqueToken,
     resource::Resource,
     token::{Rules, still_allowed},
 };
 
-/// The claims of an access token whose signature is ours.
+/// The claims of an access token that is ours.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AccessToken {
     iss: String,
@@ -66,6 +67,14 @@ impl AccessToken {
     /// `invalid_token` when they are not those of an access token.
     pub fn read(claims: &[u8]) -> Result<Self, OAuthError> {
         serde_json::from_slice(claims).map_err(|_| invalid())
+    }
+
+    /// The claims that an opaque token stands for.
+    ///
+    /// # Errors
+    /// `invalid_token` when they are not those of an access token.
+    pub fn of_opaque(token: &OpaqueToken) -> Result<Self, OAuthError> {
+        serde_json::from_value(Value::Object(token.claims.clone())).map_err(|_| invalid())
     }
 
     /// The grant it rests on; none for a machine's.

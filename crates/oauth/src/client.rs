@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::{
     caller::{Caller, Owner},
+    options::Options,
     publish::Publication,
     redirect::RedirectUri,
     secret::SecretHash,
@@ -55,11 +56,18 @@ pub enum AuthMethod {
     ClientSecretBasic,
     /// `client_secret` in the form.
     ClientSecretPost,
+    /// A JWT signed with a key of its own (RFC 7523).
+    PrivateKeyJwt,
 }
 
 impl AuthMethod {
     /// All of them, in the order in which they are advertised.
-    pub const ALL: [Self; 3] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost];
+    pub const ALL: [Self; 4] = [
+        Self::None,
+        Self::ClientSecretBasic,
+        Self::ClientSecretPost,
+        Self::PrivateKeyJwt,
+    ];
 
     /// The name in client metadata.
     pub const fn as_str(self) -> &'static str {
@@ -67,12 +75,18 @@ impl AuthMethod {
             Self::None => "none",
             Self::ClientSecretBasic => "client_secret_basic",
             Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
         }
     }
 
-    /// Whether clients with this method hold a secret.
+    /// Whether clients with this method can prove who they are.
     pub const fn is_confidential(self) -> bool {
         !matches!(self, Self::None)
+    }
+
+    /// Whether clients with this method hold a secret that this server makes for them.
+    pub const fn has_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
 }
 
@@ -169,7 +183,7 @@ pub struct Descriptions {
 pub struct Client {
     /// Its public name.
     pub id: ClientId,
-    /// Hash of its secret; `None` for a public client.
+    /// Hash of its secret; `None` for a client that holds none.
     pub secret: Option<SecretHash>,
     /// The one method by which it authenticates.
     pub auth_method: AuthMethod,
@@ -192,6 +206,9 @@ pub struct Client {
     pub tsidp_claims: bool,
     /// What it says about itself.
     pub descriptions: Descriptions,
+    /// What it chose beyond that.
+    #[serde(default)]
+    pub options: Options,
     /// To whom it belongs.
     pub owner: Owner,
     /// Who registered it.

@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod assertion;
 pub mod audit;
 pub mod authorize;
 pub mod bearer;
@@ -24,10 +25,13 @@ pub mod explain;
 pub mod form;
 pub mod grant;
 pub mod hint;
+pub mod jwks;
 pub mod logout;
 pub mod manage;
 pub mod me;
 pub mod metadata;
+pub mod opaque;
+pub mod options;
 pub mod params;
 pub mod pkce;
 pub mod policy;

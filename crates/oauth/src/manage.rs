@@ -63,6 +63,7 @@ pub fn replace(client: &Client, request: Request, caller: &Caller, now: OffsetDa
         signing_alg: request.signing_alg,
         tsidp_claims: request.tsidp_claims,
         descriptions: request.descriptions,
+        options: request.options,
         ..client.clone()
     };
     let published = client.published.clone().filter(|_| changed == *client);

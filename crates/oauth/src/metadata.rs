@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     answer::ResponseMode,
     client::{AuthMethod, GrantType},
+    jwks::AssertionAlg,
     session::ACR,
     signing::SigningAlg,
 };
@@ -73,8 +74,11 @@ pub struct Metadata {
     response_modes_supported: Option<[&'static str; 2]>,
     grant_types_supported: Vec<&'static str>,
     token_endpoint_auth_methods_supported: Vec<&'static str>,
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[serde(skip_serializing_if = "Option::is_none")]
     revocation_endpoint_auth_methods_supported: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_endpoint_auth_signing_alg_values_supported: Option<[&'static str; 4]>,
     code_challenge_methods_supported: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes_supported: Option<[&'static str; 5]>,
@@ -145,7 +149,9 @@ impl Metadata {
             response_modes_supported: features.codes.then_some(ResponseMode::ALL.map(ResponseMode::as_str)),
             grant_types_supported: GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
             token_endpoint_auth_methods_supported: methods(),
+            token_endpoint_auth_signing_alg_values_supported: assertion_algs(),
             revocation_endpoint_auth_methods_supported: features.codes.then(methods),
+            revocation_endpoint_auth_signing_alg_values_supported: features.codes.then(assertion_algs),
             code_challenge_methods_supported: ["S256"],
             scopes_supported: features.codes.then_some(SCOPES),
             authorization_response_iss_parameter_supported: features.codes.then_some(true),
@@ -173,6 +179,10 @@ impl Metadata {
 
 fn methods() -> Vec<&'static str> {
     AuthMethod::ALL.iter().map(|method| method.as_str()).collect()
+}
+
+fn assertion_algs() -> [&'static str; 4] {
+    AssertionAlg::ALL.map(AssertionAlg::as_str)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, Registrant},
     error::{ErrorCode, OAuthError},
     metadata::path,
+    options::Options,
     policy::{CAPABILITY, Denied, Ground, OPEN_NETWORK},
     remedy::Remedy,
     secret::Secret,
@@ -67,7 +68,7 @@ pub enum Outcome {
 pub struct Registered {
     /// What is stored.
     pub client: Client,
-    /// Its secret, known only now; `None` for a public client.
+    /// Its secret, known only now; `None` for a client that holds none.
     pub secret: Option<Secret>,
     /// The token by which its registration is managed, known only now.
     pub registration_token: Secret,
@@ -149,7 +150,7 @@ pub fn register(
     if let Err(error) = admit_tsidp_claims(&request, false, caller, now) {
         return Outcome::Refused(error.into());
     }
-    let secret = request.auth_method.is_confidential().then(|| Secret::draw(rng));
+    let secret = request.auth_method.has_secret().then(|| Secret::draw(rng));
     let registration_token = Secret::draw(rng);
     let client = Client {
         registration_token: Some(registration_token.hash()),
@@ -164,6 +165,7 @@ pub fn register(
         signing_alg: request.signing_alg,
         tsidp_claims: request.tsidp_claims,
         descriptions: request.descriptions,
+        options: request.options,
         owner,
         registrant: Registrant::of(caller),
         issued_at: now,
@@ -257,6 +259,8 @@ pub struct Response<'a> {
     scope: Option<String>,
     #[serde(flatten)]
     descriptions: &'a Descriptions,
+    #[serde(flatten)]
+    options: &'a Options,
 }
 
 impl Registered {
@@ -296,6 +300,7 @@ impl<'a> Response<'a> {
             tsidp_claims: client.tsidp_claims,
             scope: client.scope.as_ref().map(|scopes| scopes.join(" ")),
             descriptions: &client.descriptions,
+            options: &client.options,
         }
     }
 }

@@ -3,13 +3,19 @@
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::error::{ErrorCode, OAuthError};
+use crate::{
+    error::{ErrorCode, OAuthError},
+    params::Params,
+};
 
 /// A resource as it was asked for. The text goes into `aud`, where its server looks for its own name; comparison is
 /// by canonical form, because clients differ in the case of the host and in a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Resource(String);
+
+/// How many servers one token may be for.
+const MAX_RESOURCES: usize = 8;
 
 impl Resource {
     /// The longest resource that is accepted, in bytes.
@@ -35,6 +41,31 @@ impl Resource {
             Ok(url) if url.username().is_empty() && url.password().is_none() => Ok(Self(text.to_owned())),
             _ => Err(invalid("must be an absolute URI")),
         }
+    }
+
+    /// The resources that a request names, each once; `default` when it names none.
+    ///
+    /// # Errors
+    /// `invalid_target` for a malformed one, and for more than 8.
+    pub fn requested(params: &Params, default: Option<&Self>) -> Result<Vec<Self>, OAuthError> {
+        let mut resources: Vec<Self> = Vec::new();
+        for text in params.many("resource") {
+            let resource = Self::parse(text)?;
+            if resources.iter().any(|known| known.is(resource.as_str())) {
+                continue;
+            }
+            if resources.len() == MAX_RESOURCES {
+                return Err(OAuthError::new(
+                    ErrorCode::InvalidTarget,
+                    "resource may name at most 8 servers",
+                ));
+            }
+            resources.push(resource);
+        }
+        if resources.is_empty() {
+            resources.extend(default.cloned());
+        }
+        Ok(resources)
     }
 
     /// The text as it was asked for.
@@ -108,6 +139,16 @@ mod tests {
         assert!(!below("https://mcp.example/team"));
         assert!(!below("https://mcp.example/teamwork/a"));
         assert!(!below("https://mcp.example/team/../admin"));
+    }
+
+    #[test]
+    fn a_request_names_each_resource_once_and_the_default_stands_in_for_none() {
+        let requested = |form: &str| Resource::requested(&Params::parse(form.as_bytes()), Some(&resource("https://d")));
+        assert_eq!(requested("scope=x").unwrap(), [resource("https://d")]);
+        let twice = requested("resource=https://a&resource=https://A/&resource=https://b").unwrap();
+        assert_eq!(twice, [resource("https://a"), resource("https://b")]);
+        let many: String = (0..9).map(|n| format!("&resource=https://{n}.example")).collect();
+        assert_eq!(requested(&many).unwrap_err().code(), ErrorCode::InvalidTarget);
     }
 
     #[test]

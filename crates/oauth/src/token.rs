@@ -22,6 +22,7 @@ use crate::{
     client::Client,
     error::{ErrorCode, OAuthError},
     grant::{Authorization, Grant, GrantId},
+    opaque::NewAccessToken,
     params::Params,
     publish,
     resource::Resource,
@@ -64,11 +65,11 @@ pub struct Asking<'a> {
     pub now: OffsetDateTime,
 }
 
-/// Tokens that are about to be signed.
+/// Tokens that are about to be signed and handed out.
 #[derive(Debug)]
 pub struct Tokens {
-    /// Claims of the access token.
-    pub access: Map<String, Value>,
+    /// The access token: claims to sign, or a text and its record.
+    pub access: NewAccessToken,
     /// Claims of the id_token but for `at_hash`, when the scope has `openid`.
     pub id: Option<Map<String, Value>>,
     /// The refresh token.
@@ -80,7 +81,7 @@ pub struct Tokens {
 /// The body of a successful answer (RFC 6749 5.1).
 #[derive(Serialize)]
 pub struct Response<'a> {
-    /// The signed access token.
+    /// The access token.
     pub access_token: &'a str,
     /// Always `Bearer`.
     pub token_type: &'static str,
@@ -182,7 +183,7 @@ impl Making<'_> {
             .any(|scope| scope == "openid")
             .then(|| self.id_claims(rules, now));
         Tokens {
-            access,
+            access: NewAccessToken::of(access, self.asking.client, now + rules.access_lifetime, rng),
             id,
             refresh,
             scopes: self.scopes,

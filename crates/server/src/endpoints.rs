@@ -3,6 +3,7 @@
 pub(crate) mod authorize;
 pub(crate) mod bearer;
 pub(crate) mod ca;
+pub(crate) mod client_auth;
 pub(crate) mod consent;
 pub(crate) mod explain;
 pub(crate) mod logout;

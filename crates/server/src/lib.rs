@@ -8,6 +8,7 @@
 mod admin;
 mod app;
 mod body;
+mod client_keys;
 mod clock;
 mod complaints;
 mod config;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use countersign_oauth::{
+    assertion::Spent,
     audit::AuditRecord,
     authorize::Ticket,
     client::Client,
     form::Form,
     grant::{Code, Grant},
+    opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
 };
@@ -16,7 +18,10 @@ use countersign_store::{
 };
 use time::OffsetDateTime;
 
-use crate::{clock::Clock, endpoints::consent::open_pages};
+use crate::{
+    clock::Clock,
+    endpoints::{client_auth::assertions_of, consent::open_pages},
+};
 
 const EVERY: Duration = Duration::from_secs(60);
 const PAGE: usize = 200;
@@ -63,12 +68,14 @@ pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), Stor
         }
         for entry in &due {
             let mut reads = store.reads();
-            let (mut open_page, mut held) = (None, None);
+            let (mut open_page, mut held, mut assertion) = (None, None, None);
             match entry.what {
                 DueKind::Ticket => open_page = reads.get::<Ticket>(&entry.id).await?.map(|ticket| ticket.node_id),
                 DueKind::Form => open_page = reads.get::<Form>(&entry.id).await?.map(|form| form.subject.node_id),
                 DueKind::Code => held = reads.get::<Code>(&entry.id).await?.as_ref().map(Held::code),
                 DueKind::Grant => held = reads.get::<Grant>(&entry.id).await?.as_ref().map(Held::grant),
+                DueKind::Assertion => assertion = reads.get::<Spent>(&entry.id).await?,
+                DueKind::Opaque => {}
                 // Their entries go with them and come with a new time: what is found here has ended.
                 DueKind::Session | DueKind::Remembered => {}
             }
@@ -81,9 +88,14 @@ pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), Stor
                 DueKind::Session => txn.delete::<Session>(&entry.id),
                 DueKind::Remembered => txn.delete::<Remembered>(&entry.id),
                 DueKind::Form => txn.delete::<Form>(&entry.id),
+                DueKind::Assertion => txn.delete::<Spent>(&entry.id),
+                DueKind::Opaque => txn.delete::<OpaqueToken>(&entry.id),
             }
             if let Some(node_id) = open_page {
                 txn.count(&open_pages(&node_id), -1, None);
+            }
+            if let Some(assertion) = assertion {
+                txn.count(&assertions_of(&assertion.client), -1, None);
             }
             if let Some(held) = held {
                 txn.delete::<Held>(held.id());

@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod claims;
+mod client_auth;
 mod flow;
 mod form_post;
 mod keys;
@@ -44,6 +45,7 @@ mod limits;
 mod logout;
 mod me;
 mod names;
+mod opaque;
 mod policy;
 mod registration;
 mod session;

@@ -4,11 +4,13 @@
 //! work does not grow with what else is stored.
 
 use countersign_oauth::{
+    assertion::Spent,
     authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
     form::Form,
     grant::{Code, Grant},
+    opaque::OpaqueToken,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -113,6 +115,24 @@ impl Record for Grant {
     }
 }
 
+impl Record for Spent {
+    const TABLE: &'static str = "assertion";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        format!("{}\0{}", self.client, self.jti.to_text()).into_bytes()
+    }
+}
+
+impl Record for OpaqueToken {
+    const TABLE: &'static str = "opaque";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.hash.to_text().into_bytes()
+    }
+}
+
 /// Index: records that end at some time, in the order of their time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
@@ -141,6 +161,10 @@ pub enum DueKind {
     Remembered,
     /// A [`Form`].
     Form,
+    /// A client's assertion that was used.
+    Assertion,
+    /// An [`OpaqueToken`].
+    Opaque,
 }
 
 impl Record for Due {

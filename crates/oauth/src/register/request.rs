@@ -8,6 +8,7 @@ use super::{refuse_redirect, refuse_uri};
 use crate::{
     client::{ApplicationType, AuthMethod, Descriptions, GrantType},
     error::{ErrorCode, OAuthError},
+    options::{self, Options},
     redirect::{Kind, RedirectUri},
     signing::SigningAlg,
     text::DisplayText,
@@ -32,6 +33,7 @@ pub struct Request {
     pub(crate) signing_alg: SigningAlg,
     pub(crate) tsidp_claims: bool,
     pub(crate) descriptions: Descriptions,
+    pub(crate) options: Options,
 }
 
 /// The fields as they were sent. Types are checked one by one afterwards, so that an error can name its field;
@@ -56,6 +58,8 @@ struct Raw {
     contacts: Option<Value>,
     software_id: Option<Value>,
     software_version: Option<Value>,
+    #[serde(flatten)]
+    options: options::Raw,
 }
 
 impl Request {
@@ -98,6 +102,7 @@ impl Request {
                 software_id: display("software_id", raw.software_id)?,
                 software_version: display("software_version", raw.software_version)?,
             },
+            options: raw.options.read(auth_method)?,
         })
     }
 }
@@ -133,7 +138,10 @@ fn auth_method(value: Option<Value>, uris: &[RedirectUri]) -> Result<AuthMethod,
             .into_iter()
             .find(|method| method.as_str() == name)
             .ok_or_else(|| {
-                metadata("token_endpoint_auth_method must be one of none, client_secret_basic, client_secret_post")
+                metadata(
+                    "token_endpoint_auth_method must be one of none, client_secret_basic, client_secret_post, \
+                     private_key_jwt",
+                )
             })?,
         // RFC 7591 2 makes client_secret_basic the default, but such an app cannot keep a secret.
         None if private_use.is_some() => AuthMethod::None,

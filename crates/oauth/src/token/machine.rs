@@ -12,6 +12,7 @@ use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
     metadata::SCOPES,
+    opaque::NewAccessToken,
     resource::Resource,
     subject::Subject,
 };
@@ -52,10 +53,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
             )
         })?;
     owner.vouched(&rules.authorize.identity)?;
-    let mut resources: Vec<Resource> = Vec::new();
-    for text in params.many("resource") {
-        resources.push(Resource::parse(text)?);
-    }
+    let resources = Resource::requested(params, client.options.default_resource.as_ref())?;
     let asked = params
         .one("scope")?
         .unwrap_or_default()
@@ -80,7 +78,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
     access.insert("client_id".into(), Value::from(client.id.as_str()));
     access.insert("cnf".into(), json!({ "tailnet_node": caller.node_id }));
     Ok(Tokens {
-        access,
+        access: NewAccessToken::of(access, client, now + rules.access_lifetime, rng),
         id: None,
         refresh: None,
         scopes,

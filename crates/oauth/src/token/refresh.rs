@@ -68,6 +68,21 @@ impl RefreshToken {
     }
 }
 
+/// The token of a request.
+///
+/// # Errors
+/// `invalid_request` when there is none or more than one, `invalid_grant` when none of ours looks like that.
+pub fn presented(params: &Params) -> Result<RefreshToken, OAuthError> {
+    RefreshToken::parse(params.required("refresh_token")?).ok_or_else(wrong)
+}
+
+fn wrong() -> OAuthError {
+    OAuthError::new(
+        ErrorCode::InvalidGrant,
+        "the refresh token is wrong, expired or revoked",
+    )
+}
+
 /// What a presented token is to its grant.
 enum Standing {
     Current,
@@ -84,12 +99,6 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
         now,
         ..
     } = *asking;
-    let wrong = || {
-        OAuthError::new(
-            ErrorCode::InvalidGrant,
-            "the refresh token is wrong, expired or revoked",
-        )
-    };
     let Some((grant, rotation)) = grant
         .filter(|grant| grant.authorization.client == client.id && grant.is_live(now))
         .and_then(|grant| grant.refresh.clone().map(|rotation| (grant, rotation)))

@@ -130,11 +130,11 @@ fn a_code_becomes_tokens_for_resource_and_client() {
     assert!(writes.code.unwrap().spent);
     let grant = writes.grant.unwrap();
     assert_eq!(grant.expires_at, NOW + Duration::days(30));
-    assert_eq!(tokens.access["aud"], "https://mcp.example/mcp");
-    assert_eq!(tokens.access["sub"], "userid:1");
-    assert_eq!(tokens.access["scope"], "openid mcp");
-    assert_eq!(tokens.access["cnf"], json!({"tailnet_node": "nAlice"}));
-    assert_eq!(tokens.access["gid"], grant.id.as_str());
+    assert_eq!(tokens.access.claims()["aud"], "https://mcp.example/mcp");
+    assert_eq!(tokens.access.claims()["sub"], "userid:1");
+    assert_eq!(tokens.access.claims()["scope"], "openid mcp");
+    assert_eq!(tokens.access.claims()["cnf"], json!({"tailnet_node": "nAlice"}));
+    assert_eq!(tokens.access.claims()["gid"], grant.id.as_str());
     let id = tokens.id.unwrap();
     assert_eq!((&id["aud"], &id["nonce"]), (&json!("c1"), &json!("n")));
     assert!(RefreshToken::parse(&tokens.refresh.unwrap()).is_some());
@@ -147,7 +147,7 @@ fn without_a_resource_the_token_is_for_us_and_without_the_grant_type_there_is_no
     let mut plain = code();
     plain.authorization.resources.clear();
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(plain), None));
-    assert_eq!(tokens.access["aud"], "https://idp.example.ts.net");
+    assert_eq!(tokens.access.claims()["aud"], "https://idp.example.ts.net");
     assert!(tokens.refresh.is_none());
     assert_eq!(writes.grant.unwrap().expires_at, NOW + token_rules().access_lifetime);
 }
@@ -281,8 +281,8 @@ fn a_refresh_may_ask_for_less_and_never_for_more_or_after_the_end() {
     let (grant, tokens) = scene.issued();
     let first = tokens.refresh.unwrap();
     let (_, tokens) = issued(scene.refresh("scope=openid&resource=https://MCP.example/mcp", &first, &grant));
-    assert_eq!(tokens.access["scope"], "openid");
-    assert_eq!(tokens.access["aud"], "https://mcp.example/mcp");
+    assert_eq!(tokens.access.claims()["scope"], "openid");
+    assert_eq!(tokens.access.claims()["aud"], "https://mcp.example/mcp");
     assert_eq!(refused(scene.refresh("scope=admin", &first, &grant)).0, "invalid_scope");
     assert_eq!(
         refused(scene.refresh("resource=https://x.example", &first, &grant)).0,
@@ -316,11 +316,11 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
     scene.client.grant_types = vec![GrantType::ClientCredentials];
     let (_, tokens) = issued(ask(&mut scene, "resource=https://mcp.example&scope=mcp+openid+email"));
     assert_eq!(
-        (&tokens.access["sub"], &tokens.access["scope"]),
+        (&tokens.access.claims()["sub"], &tokens.access.claims()["scope"]),
         (&json!("c1"), &json!("mcp"))
     );
     assert!(tokens.id.is_none() && tokens.refresh.is_none());
-    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let token = AccessToken::read(serde_json::to_string(tokens.access.claims()).unwrap().as_bytes()).unwrap();
     let server = Caller {
         node_name: "mcp.example".into(),
         ..bob()
@@ -359,7 +359,7 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
 fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_should() {
     let mut scene = scene();
     let (grant, tokens) = scene.issued();
-    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let token = AccessToken::read(serde_json::to_string(tokens.access.claims()).unwrap().as_bytes()).unwrap();
     let live = alice_with(&[ANY]);
     let client = public_client();
     let good = Standing {
@@ -457,7 +457,7 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     let mut plain = code();
     plain.authorization.resources.clear();
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(plain), None));
-    let token = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let token = AccessToken::read(serde_json::to_string(tokens.access.claims()).unwrap().as_bytes()).unwrap();
     let grant = writes.grant.unwrap();
     let standing = Standing {
         grant: Some(&grant),
@@ -482,7 +482,7 @@ fn what_others_have_of_a_client_ends_when_it_is_published_no_longer() {
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code.clone()), None));
     let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
     issued(scene.refresh("", &token, &grant));
-    let access = AccessToken::read(serde_json::to_string(&tokens.access).unwrap().as_bytes()).unwrap();
+    let access = AccessToken::read(serde_json::to_string(tokens.access.claims()).unwrap().as_bytes()).unwrap();
     let server = Caller {
         node_name: "mcp.example".into(),
         ..alice()

@@ -6,11 +6,13 @@ use countersign_oauth::{
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
-    grant::{Grant, GrantId},
+    grant::Grant,
+    opaque::OpaqueToken,
     params::Params,
+    secret::SecretHash,
     token::refresh::RefreshToken,
 };
-use countersign_store::{CommitError, Held, Record as _, StoreError};
+use countersign_store::{CommitError, Held, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Method, Request, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -18,7 +20,10 @@ use serde_json::{Value, json};
 use crate::{
     app::{App, Exchange},
     body,
-    endpoints::token::{self, TokenError},
+    endpoints::{
+        client_auth::{self, Authenticated},
+        token::TokenError,
+    },
     event::{self, Decision},
     reply::{self, Reply},
     status,
@@ -38,11 +43,10 @@ struct Facts {
 impl Facts {
     /// `None` when the text is no access token of ours.
     async fn read(app: &App, text: &str) -> Result<Option<Self>, StoreError> {
-        let claims = app.keys.access_claims(text);
-        let Some(token) = claims.and_then(|claims| AccessToken::read(&claims).ok()) else {
+        let mut reads = app.store.reads();
+        let Some((token, _)) = access_token(app, &mut reads, text).await? else {
             return Ok(None);
         };
-        let mut reads = app.store.reads();
         let client = reads.get::<Client>(token.client().as_str()).await?;
         let grant = match token.grant() {
             Some(id) => reads.get::<Grant>(id.as_str()).await?,
@@ -146,7 +150,7 @@ pub(crate) async fn introspect(app: &App, exchange: &Exchange, caller: &Caller, 
         Ok(text) => text,
         Err(error) => return reply::oauth_error(&error),
     };
-    let client = match asking_client(app, &parts.headers, &params).await {
+    let client = match client_auth::shown(app, exchange, &parts.headers, &params).await {
         Ok(client) => client,
         Err(error) => return error.reply("introspect", exchange, caller),
     };
@@ -162,19 +166,6 @@ pub(crate) async fn introspect(app: &App, exchange: &Exchange, caller: &Caller, 
         Ok(None) => reply::json(status::FOUND, &json!({ "active": false })),
         Err(error) => failed(exchange, &error),
     }
-}
-
-/// The client as which a request authenticates; none when it shows nothing, and asks as its node alone.
-async fn asking_client(app: &App, headers: &HeaderMap, params: &Params) -> Result<Option<Client>, TokenError> {
-    let shown = headers.contains_key(AUTHORIZATION)
-        || ["client_secret", "client_assertion"]
-            .iter()
-            .any(|name| params.many(name).next().is_some());
-    if !shown {
-        return Ok(None);
-    }
-    let mut reads = app.store.reads();
-    token::authenticated(&mut reads, headers, params).await.map(Some)
 }
 
 /// `POST /revoke` (RFC 7009): a refresh or access token of the client's own ends its whole grant.
@@ -198,33 +189,26 @@ async fn end(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<(), TokenError> {
+    let text = params.required("token");
+    let text = text.map_err(|error| TokenError::Refused(String::new(), error))?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
-        let client = token::authenticated(&mut reads, headers, params).await?;
-        let text = params
-            .required("token")
-            .map_err(|error| TokenError::Refused(client.id.to_string(), error))?;
-        let Some(id) = grant_of(app, text) else { return Ok(()) };
-        let grant = reads.get::<Grant>(id.as_str()).await?;
-        let Some(grant) = grant.filter(|grant| grant.authorization.client == client.id && !grant.revoked) else {
-            return Ok(());
-        };
+        let authenticated = Authenticated::of(app, exchange, &mut reads, headers, params).await?;
+        let client = &authenticated.client;
+        let ending = Ending::of(app, &mut reads, client, text).await?;
         let mut txn = reads.into_txn();
-        txn.delete::<Held>(Held::grant(&grant).id());
-        txn.put(&Grant { revoked: true, ..grant })?;
-        let audit = AuditRecord::by(caller, "grant_revoked", &exchange.request_id, exchange.now);
-        txn.audit(&audit.about(&client.id))?;
+        authenticated.spend(&mut txn)?;
+        let reason = ending.write(&mut txn)?;
+        if let Some(reason) = reason {
+            let audit = AuditRecord::by(caller, "grant_revoked", &exchange.request_id, exchange.now);
+            txn.audit(&audit.about(&client.id).with_detail(reason))?;
+        } else if !authenticated.must_be_spent() {
+            return Ok(());
+        }
         match app.store.commit(txn).await {
             Ok(_) => {
-                let id = client.id.as_str();
-                event::decided(
-                    "revoke",
-                    caller,
-                    id,
-                    Decision::Allowed,
-                    &exchange.request_id,
-                    "the grant was revoked",
-                );
+                let (id, what) = (client.id.as_str(), reason.unwrap_or("no token of the client's own"));
+                event::decided("revoke", caller, id, Decision::Allowed, &exchange.request_id, what);
                 return Ok(());
             }
             Err(CommitError::Conflict(_)) => {}
@@ -235,10 +219,56 @@ async fn end(
     Err(TokenError::Refused(String::new(), error))
 }
 
-fn grant_of(app: &App, text: &str) -> Option<GrantId> {
-    if let Some(token) = RefreshToken::parse(text) {
-        return Some(token.grant());
+/// What a revocation ends: the grant of the token, and the token itself if it is one that we keep.
+#[derive(Default)]
+struct Ending {
+    grant: Option<Grant>,
+    token: Option<OpaqueToken>,
+}
+
+impl Ending {
+    /// What `text` stands for, as far as it is `client`'s.
+    async fn of(app: &App, reads: &mut Reads<'_>, client: &Client, text: &str) -> Result<Self, StoreError> {
+        let (id, token) = match RefreshToken::parse(text) {
+            Some(token) => (Some(token.grant()), None),
+            None => match access_token(app, reads, text).await? {
+                Some((claims, token)) if claims.client() == client.id => (claims.grant().cloned(), token),
+                _ => return Ok(Self::default()),
+            },
+        };
+        let grant = match id {
+            Some(id) => reads.get::<Grant>(id.as_str()).await?,
+            None => None,
+        };
+        let grant = grant.filter(|grant| grant.authorization.client == client.id && !grant.revoked);
+        Ok(Self { grant, token })
     }
-    let claims = app.keys.access_claims(text)?;
-    AccessToken::read(&claims).ok()?.grant().cloned()
+
+    /// Writes the end; says what ended, if anything did.
+    fn write(self, txn: &mut Txn) -> Result<Option<&'static str>, StoreError> {
+        if let Some(token) = &self.token {
+            txn.delete::<OpaqueToken>(token.id());
+        }
+        match self.grant {
+            Some(grant) => {
+                txn.delete::<Held>(Held::grant(&grant).id());
+                txn.put(&Grant { revoked: true, ..grant })?;
+                Ok(Some("the grant was revoked"))
+            }
+            None => Ok(self.token.map(|_| "the access token was revoked")),
+        }
+    }
+}
+
+/// The claims of an access token of ours, and its record if it is opaque; `None` for any other text.
+async fn access_token(
+    app: &App,
+    reads: &mut Reads<'_>,
+    text: &str,
+) -> Result<Option<(AccessToken, Option<OpaqueToken>)>, StoreError> {
+    if let Some(claims) = app.keys.access_claims(text) {
+        return Ok(AccessToken::read(&claims).ok().map(|claims| (claims, None)));
+    }
+    let record = reads.get::<OpaqueToken>(SecretHash::of(text).to_text()).await?;
+    Ok(record.and_then(|record| Some((AccessToken::of_opaque(&record).ok()?, Some(record)))))
 }

@@ -6,21 +6,23 @@ use countersign_oauth::{
     audit::AuditRecord,
     caller::Caller,
     client::{Client, GrantType},
-    client_auth::Presented,
     error::{ErrorCode, OAuthError},
     grant::{Code, Grant},
+    opaque::NewAccessToken,
     params::Params,
     token::{Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
 };
 use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn};
-use http::{HeaderMap, Request, header::AUTHORIZATION};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use rand_core::RngCore;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::{
     app::{App, Exchange},
     body, clock,
+    endpoints::client_auth::Authenticated,
     event::{self, Decision},
     reply::{self, Reply},
     signer::{SignError, Signer, Type},
@@ -43,32 +45,6 @@ pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, reques
     }
 }
 
-/// The client of a request, once it has authenticated.
-pub(crate) async fn authenticated(
-    reads: &mut Reads<'_>,
-    headers: &HeaderMap,
-    params: &Params,
-) -> Result<Client, TokenError> {
-    let header = match headers.get(AUTHORIZATION).map(|value| value.to_str()) {
-        None => None,
-        Some(Ok(text)) => Some(text),
-        Some(Err(_)) => Some(""),
-    };
-    let presented = Presented::read(header, params).map_err(|error| TokenError::Refused(String::new(), error))?;
-    let client = reads.get::<Client>(presented.client.as_str()).await?;
-    match (presented.verify(client.as_ref()), client) {
-        (Ok(()), Some(client)) => Ok(client),
-        (Err(error), client) => {
-            let id = client.map(|client| client.id.to_string()).unwrap_or_default();
-            Err(TokenError::Refused(id, error))
-        }
-        (Ok(()), None) => Err(TokenError::Refused(
-            String::new(),
-            OAuthError::new(ErrorCode::InvalidClient, "the client is unknown"),
-        )),
-    }
-}
-
 async fn answer(
     app: &App,
     exchange: &Exchange,
@@ -79,10 +55,11 @@ async fn answer(
     let mut rng = clock::rng().map_err(Failure::from)?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
-        let client = authenticated(&mut reads, headers, params).await?;
+        let authenticated = Authenticated::of(app, exchange, &mut reads, headers, params).await?;
+        let client = &authenticated.client;
         // Before anything is spent: a key may still have to be made.
         let signer = app.keys.signer(client.signing_alg).await.map_err(Failure::from)?;
-        let outcome = decide(app, exchange, caller, &mut reads, &client, params, &mut rng).await?;
+        let outcome = decide(app, exchange, caller, &mut reads, client, params, &mut rng).await?;
         let (writes, result, suspicious) = match outcome {
             Outcome::Issued { writes, tokens } => (writes, Ok(tokens), false),
             Outcome::Refused {
@@ -91,7 +68,7 @@ async fn answer(
                 suspicious,
             } => (writes, Err(error), suspicious),
         };
-        let txn = transaction(reads, exchange, caller, &client, writes, suspicious, &result)?;
+        let txn = transaction(reads, exchange, caller, &authenticated, writes, suspicious, &result)?;
         if let Some(txn) = txn {
             match app.store.commit(txn).await {
                 Ok(_) => {}
@@ -126,8 +103,7 @@ async fn decide(
     client: &Client,
     params: &Params,
     rng: &mut (dyn RngCore + Send),
-) -> Result<Outcome, TokenError> {
-    let refused = |error| TokenError::Refused(client.id.to_string(), error);
+) -> Result<Outcome, StoreError> {
     let asking = |live, registrant| Asking {
         params,
         client,
@@ -137,9 +113,15 @@ async fn decide(
         rules: &app.tokens,
         now: exchange.now,
     };
-    let grant_type = params.required("grant_type").map_err(refused)?;
+    let grant_type = match params.required("grant_type") {
+        Ok(grant_type) => grant_type,
+        Err(error) => return Ok(error.into()),
+    };
     if grant_type == GrantType::AuthorizationCode.as_str() {
-        let hash = code::presented(params).map_err(refused)?;
+        let hash = match code::presented(params) {
+            Ok(hash) => hash,
+            Err(error) => return Ok(error.into()),
+        };
         let stored = reads.get::<Code>(hash.to_text()).await?;
         let issued = match stored.as_ref().and_then(|code| code.grant.as_ref()) {
             Some(id) => reads.get::<Grant>(id.as_str()).await?,
@@ -154,13 +136,9 @@ async fn decide(
         return Ok(code::redeem(&asking, stored, issued, rng));
     }
     if grant_type == GrantType::RefreshToken.as_str() {
-        let text = params.required("refresh_token").map_err(refused)?;
-        let Some(token) = refresh::RefreshToken::parse(text) else {
-            let error = OAuthError::new(
-                ErrorCode::InvalidGrant,
-                "the refresh token is wrong, expired or revoked",
-            );
-            return Err(refused(error));
+        let token = match refresh::presented(params) {
+            Ok(token) => token,
+            Err(error) => return Ok(error.into()),
         };
         let grant = reads.get::<Grant>(token.grant().as_str()).await?;
         let live = grant
@@ -175,10 +153,11 @@ async fn decide(
         let live = app.directory.node(&client.registrant.node_id);
         return Ok(machine::issue(&asking(live.as_ref(), None), rng));
     }
-    Err(refused(OAuthError::new(
+    let error = OAuthError::new(
         ErrorCode::UnsupportedGrantType,
         "grant_type must be authorization_code, refresh_token or client_credentials",
-    )))
+    );
+    Ok(error.into())
 }
 
 /// What is to be stored; nothing when nothing changed.
@@ -186,15 +165,27 @@ fn transaction(
     reads: Reads<'_>,
     exchange: &Exchange,
     caller: &Caller,
-    client: &Client,
+    authenticated: &Authenticated,
     writes: Writes,
     suspicious: bool,
     result: &Result<Box<Tokens>, OAuthError>,
 ) -> Result<Option<Txn>, StoreError> {
-    if writes.code.is_none() && writes.grant.is_none() && !suspicious {
+    let opaque = result.as_ref().ok().and_then(|tokens| tokens.access.record());
+    let unchanged = writes.code.is_none() && writes.grant.is_none() && opaque.is_none();
+    if unchanged && !suspicious && !authenticated.must_be_spent() {
         return Ok(None);
     }
+    let client = &authenticated.client;
     let mut txn = reads.into_txn();
+    authenticated.spend(&mut txn)?;
+    if let Some(token) = opaque {
+        txn.put(token)?;
+        txn.put(&Due {
+            at: token.expires_at,
+            what: DueKind::Opaque,
+            id: token.hash.to_text(),
+        })?;
+    }
     let is_new = writes.code.as_ref().is_some_and(|code| code.grant.is_some());
     if let Some(code) = &writes.code {
         txn.put(&**code)?;
@@ -225,7 +216,10 @@ fn transaction(
 }
 
 async fn signed(app: &App, signer: &Arc<Signer>, tokens: Tokens) -> Result<Reply, SignError> {
-    let access_token = signer.sign(Type::AccessToken, &tokens.access).await?;
+    let access_token = match &tokens.access {
+        NewAccessToken::Jwt(claims) => Zeroizing::new(signer.sign(Type::AccessToken, claims).await?),
+        NewAccessToken::Opaque { secret, .. } => Zeroizing::new(secret.reveal().to_owned()),
+    };
     let id_token = match tokens.id {
         Some(mut claims) => {
             claims.insert("at_hash".into(), Value::from(signer.alg().at_hash(&access_token)));
