@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 running but not ready (status),
-4 not running (status, ca), 5 refused by the tailnet or by the stored issuer: a person must decide, 70 a bug";
+4 not running (status, ca, policy, client), 5 refused by the tailnet or by the stored issuer: a person must decide, 70 a bug";
 
 const SETTINGS: &str = "\
 Every setting has one name: --state-dir here, COUNTERSIGN_STATE_DIR in the environment, state_dir in the file.
@@ -45,6 +45,75 @@ pub(crate) enum Task {
     /// The name under which tokens are issued
     #[command(subcommand)]
     Issuer(IssuerTask),
+    /// What the tailnet policy says here
+    #[command(subcommand)]
+    Policy(PolicyTask),
+    /// The registered clients
+    #[command(subcommand)]
+    Client(ClientTask),
+}
+
+/// What to ask about the policy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyTask {
+    /// Say who may what and which rule decides, as the running server sees it now
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `policy explain`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").args(["user", "node"]).required(true).multiple(true))]
+pub(crate) struct ExplainArgs {
+    /// Login name of a user, or a tag
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// One node: its name or stable id; otherwise every node of the user
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Id of a client that the user wants to log in with
+    #[arg(long)]
+    pub(crate) client: Option<String>,
+    /// A resource that the client asks for; can be repeated
+    #[arg(long, value_name = "URI")]
+    pub(crate) resource: Vec<String>,
+    /// A scope that the client asks for; can be repeated
+    #[arg(long)]
+    pub(crate) scope: Vec<String>,
+    /// Print a JSON array: one object for each node, or for several that are answered alike
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) location: Location,
+}
+
+/// What to do with clients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientTask {
+    /// List them: whose they are, and who may use them
+    List(ClientList),
+    /// Let everybody use a client, as far as the tailnet policy allows
+    Publish(ClientName),
+    /// Let only its owner use a client; what others obtained with it is refused from then on
+    Unpublish(ClientName),
+}
+
+/// Arguments of `client list`.
+#[derive(Debug, Args)]
+pub(crate) struct ClientList {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) location: Location,
+}
+
+/// Arguments of `client publish` and `client unpublish`.
+#[derive(Debug, Args)]
+pub(crate) struct ClientName {
+    /// Id of the client
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) location: Location,
 }
 
 /// What to do with the issuer.

@@ -17,7 +17,7 @@ use std::{path::Path, process::ExitCode, time::Instant};
 use clap::Parser;
 
 use crate::{
-    args::{Cli, IssuerTask, Location, Task},
+    args::{Cli, ClientTask, IssuerTask, Location, PolicyTask, Task},
     commands::complain,
     config::Inputs,
     exit::Exit,
@@ -34,8 +34,24 @@ fn main() -> ExitCode {
         Task::Issuer(IssuerTask::Change(args)) => {
             at_state_dir(&args.location, async |dir| commands::issuer::change(&args, dir).await)
         }
+        Task::Policy(PolicyTask::Explain(args)) => {
+            at_state_dir(&args.location, async |dir| commands::policy::explain(&args, dir).await)
+        }
+        Task::Client(task) => client(&task),
     };
     exit.into()
+}
+
+fn client(task: &ClientTask) -> Exit {
+    match task {
+        ClientTask::List(args) => at_state_dir(&args.location, async |dir| commands::client::list(args, dir).await),
+        ClientTask::Publish(args) => at_state_dir(&args.location, async |dir| {
+            commands::client::publish(&args.id, true, dir).await
+        }),
+        ClientTask::Unpublish(args) => at_state_dir(&args.location, async |dir| {
+            commands::client::publish(&args.id, false, dir).await
+        }),
+    }
 }
 
 /// Runs a command that only needs to know where the state is; one thread is enough for it.

@@ -1,4 +1,4 @@
-//! The socket beside the running server: how `status` and `ca` ask it.
+//! The socket beside the running server: how the other commands ask it.
 //!
 //! A unix socket `countersign.sock` in the state folder, open to its owner alone. The asker sends one line of JSON, the
 //! server answers with one line of JSON and closes. It is up before the tailnet is, so that a server that cannot join
@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use countersign_oauth::explain::Explanation;
+use countersign_server::{ClientList, ExplainQuery};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -35,20 +37,31 @@ const MAX_PATH: usize = 107;
 /// Askers served at the same time; others wait in the kernel's backlog.
 const MAX_ASKERS: usize = 8;
 
-/// Longest question in bytes.
-const MAX_QUESTION: u64 = 1024;
+/// Longest question in bytes: one about 32 resources fits.
+const MAX_QUESTION: u64 = 64 << 10;
 
 /// An asker that is slower than this is dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Question {
     /// How it is doing.
     Status,
     /// The root certificate of the internal CA.
     Ca,
+    /// Who may what, and why.
+    Explain(Box<ExplainQuery>),
+    /// Which clients are registered.
+    Clients,
+    /// Let everybody use a client, or its owner alone.
+    Publish {
+        /// Its id.
+        client: String,
+        /// Everybody, or the owner alone.
+        published: bool,
+    },
 }
 
 /// What comes back.
@@ -59,6 +72,12 @@ pub(crate) enum Answer {
     Status(Box<StatusReport>),
     /// To [`Question::Ca`]: PEM.
     Ca(String),
+    /// To [`Question::Explain`].
+    Explained(Vec<Explanation>),
+    /// To [`Question::Clients`].
+    Clients(ClientList),
+    /// To [`Question::Publish`]: whether that changed anything.
+    Published(bool),
     /// The question cannot be answered, and why.
     Error(String),
 }
@@ -156,6 +175,11 @@ async fn accept(listener: UnixListener, source: Arc<dyn StatusSource>) {
 }
 
 async fn answer(mut stream: UnixStream, source: &dyn StatusSource) -> io::Result<()> {
+    let asker = match stream.peer_cred().map(|peer| peer.uid()) {
+        Ok(0) => "root on the server".to_owned(),
+        Ok(uid) => format!("uid {uid} on the server"),
+        Err(_) => "somebody on the server".to_owned(),
+    };
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     BufReader::new(reader.take(MAX_QUESTION)).read_line(&mut line).await?;
@@ -165,6 +189,7 @@ async fn answer(mut stream: UnixStream, source: &dyn StatusSource) -> io::Result
             Ok(pem) => Answer::Ca(pem),
             Err(text) => Answer::Error(text),
         },
+        Ok(question) => source.administer(question, &asker).await,
         Err(error) => Answer::Error(format!("question not understood ({error}): is this an older server?")),
     };
     let mut text = serde_json::to_vec(&answer)?;

@@ -6,11 +6,12 @@ mod render;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, future::Future, net::IpAddr, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::render::render;
+use crate::socket::{Answer, Question};
 
 /// The whole report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -131,10 +132,22 @@ pub(crate) enum PathReport {
     Idle,
 }
 
+/// The answer to whoever asks too early.
+pub(crate) const STARTING: &str = "the server is still starting: ask again when it is ready";
+
 /// Where reports come from: the running server, or a script in tests.
 pub(crate) trait StatusSource: Send + Sync + 'static {
     /// The state of this moment. Must not block: it is called on a runtime thread.
     fn status(&self) -> StatusReport;
     /// The root certificate of the internal CA as PEM, or why there is none.
     fn root_certificate(&self) -> Result<String, String>;
+    /// Answers what takes the running server longer; `asker` says in words who asks.
+    fn administer<'a>(
+        &'a self,
+        question: Question,
+        asker: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+        let _ = (question, asker);
+        Box::pin(std::future::ready(Answer::Error(STARTING.to_owned())))
+    }
 }

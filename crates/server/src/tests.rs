@@ -48,6 +48,7 @@ mod names;
 mod opaque;
 mod policy;
 mod registration;
+mod sequences;
 mod session;
 mod speed;
 mod threats;

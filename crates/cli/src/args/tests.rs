@@ -65,6 +65,9 @@ fn help_is_as_written_down() {
         vec!["status"],
         vec!["ca"],
         vec!["issuer", "change"],
+        vec!["policy", "explain"],
+        vec!["client", "list"],
+        vec!["client", "publish"],
     ];
     for path in names {
         let mut command = &mut cli;

@@ -48,7 +48,7 @@ async fn find(state_dir: &Path) -> Result<String, (String, Exit)> {
     match ask(state_dir, Question::Ca).await {
         Ok(Answer::Ca(pem)) => Ok(pem),
         Ok(Answer::Error(text)) => Err((text, Exit::Failed)),
-        Ok(Answer::Status(_)) => Err((
+        Ok(_) => Err((
             "the server answered another question: it is of another version".into(),
             Exit::Failed,
         )),

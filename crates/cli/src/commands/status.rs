@@ -56,7 +56,7 @@ async fn wait_for(state_dir: &Path, wait: Duration) -> Result<StatusReport, AskE
         let last = match ask(state_dir, Question::Status).await {
             Ok(Answer::Status(report)) if report.ready => return Ok(*report),
             Ok(Answer::Status(report)) => Ok(*report),
-            Ok(Answer::Ca(_) | Answer::Error(_)) => Err(AskError::Silent(state_dir.display().to_string())),
+            Ok(_) => Err(AskError::Silent(state_dir.display().to_string())),
             Err(error @ (AskError::NotPermitted(_) | AskError::Io(..))) => return Err(error),
             Err(error) => Err(error),
         };

@@ -1,4 +1,4 @@
-//! The asking side, used by `status` and `ca`.
+//! The asking side, used by every command that needs the running server.
 
 use std::{io, path::Path};
 

@@ -3,6 +3,8 @@
 mod report;
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,7 +14,8 @@ use tailnet_node::Node;
 
 use crate::{
     config::Settings,
-    status::{ControlReport, State, StatusReport, StatusSource},
+    socket::{Answer, Question},
+    status::{ControlReport, STARTING, State, StatusReport, StatusSource},
 };
 
 /// The state of the server as others may see it.
@@ -131,9 +134,45 @@ impl StatusSource for Board {
     fn root_certificate(&self) -> Result<String, String> {
         let now = self.now();
         let Some((_, server)) = &now.serving else {
-            return Err("the server is still starting: ask again when it is ready".to_owned());
+            return Err(STARTING.to_owned());
         };
         let none = "there is no internal root: certificates come from files, or TLS is off";
         server.root_pem().map(str::to_owned).ok_or_else(|| none.to_owned())
     }
+
+    fn administer<'a>(
+        &'a self,
+        question: Question,
+        asker: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+        let serving = self.now().serving.clone();
+        Box::pin(async move {
+            match serving {
+                Some((_, server)) => administer(&server, question, asker).await,
+                None => Answer::Error(STARTING.to_owned()),
+            }
+        })
+    }
+}
+
+async fn administer(server: &Server, question: Question, asker: &str) -> Answer {
+    let answer = match question {
+        Question::Explain(query) => server
+            .explain(&query)
+            .await
+            .map(Answer::Explained)
+            .map_err(|error| error.to_string()),
+        Question::Clients => server
+            .clients()
+            .await
+            .map(Answer::Clients)
+            .map_err(|error| error.to_string()),
+        Question::Publish { client, published } => server
+            .publish(&client, published, asker)
+            .await
+            .map(Answer::Published)
+            .map_err(|error| error.to_string()),
+        Question::Status | Question::Ca => Err("this question is answered elsewhere".to_owned()),
+    };
+    answer.unwrap_or_else(Answer::Error)
 }
