@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use time::{Duration, macros::datetime};
 
 use super::*;
@@ -220,5 +221,59 @@ fn words_of_prompt() {
     assert_eq!(read("consent+login").unwrap(), Prompt::Login);
     for contradiction in ["none+login", "consent+none", "none+none"] {
         assert_eq!(read(contradiction).unwrap_err().code(), ErrorCode::InvalidRequest);
+    }
+}
+
+proptest! {
+    /// Whatever else is true: no code without a click unless every condition holds, and then only for the Caller.
+    #[test]
+    fn no_code_without_a_click_unless_everything_holds(
+        holder in 0..4_u8, consent in 0..4_u8, may_be_remembered: bool, navigates: bool, hinted: bool, prompt in 0..5_usize,
+        max_age in prop::option::of(0..120_u64),
+    ) {
+        let second_laptop = Caller { node_id: "nAlice2".into(), ..alice() };
+        let session = |caller: &Caller, at| Session::begin(caller, at, &mut Counting::default()).0;
+        let words = ["", "&prompt=none", "&prompt=login", "&prompt=consent", "&prompt=select_account"];
+        let extra = words[prompt].to_owned() + &max_age.map(|age| format!("&max_age={age}")).unwrap_or_default();
+        let other = Request { redirect_uri: "http://localhost:5001/cb?x=1".into(), ..request("") };
+        let claims = r#"{"iss":"https://idp.example.ts.net","sub":"userid:2","aud":"c1"}"#;
+        let scene = Scene {
+            caller: alice(),
+            session: match holder {
+                0 => Some(session(&alice(), NOW)),
+                1 => Some(session(&bob(), NOW)),
+                2 => Some(session(&second_laptop, NOW)),
+                _ => None,
+            },
+            remembered: match consent {
+                0 => Some(Remembered::to(&request(""), &alice(), NOW)),
+                1 => Some(Remembered::to(&request(""), &second_laptop, NOW)),
+                2 => Some(Remembered::to(&other, &alice(), NOW)),
+                _ => None,
+            },
+            may_be_remembered,
+            navigates,
+            hint: if hinted {
+                Hint::verified(Some(claims.as_bytes()), "https://idp.example.ts.net")
+            } else {
+                Hint::Absent
+            },
+        };
+        let everything = holder == 0
+            && consent == 0
+            && may_be_remembered
+            && navigates
+            && !hinted
+            && prompt < 2
+            && max_age.is_none_or(|age| age >= 60);
+        match scene.decide(&extra) {
+            Outcome::Answered { code, .. } => {
+                prop_assert!(everything, "{extra}");
+                prop_assert_eq!(code.authorization.subject, Subject::of(&alice()));
+                prop_assert_eq!(code.authorization.auth_time, NOW);
+            }
+            Outcome::Ask(_) => prop_assert!(!everything && prompt != 1, "{extra}"),
+            Outcome::Refused(_) => prop_assert!(!everything && (prompt == 1 || hinted), "{extra}"),
+        }
     }
 }
