@@ -27,6 +27,6 @@ async fn a_newcomer_clicks_through_the_demo_as_alice_and_is_stopped_as_bob() {
     }
     let seen = demo.click_through(1).await;
     let refusal = seen["question"].as_str().unwrap();
-    assert!(refusal.contains("registered by alice@example.com"), "{refusal}");
+    assert!(refusal.contains("Only alice@example.com can use it"), "{refusal}");
     assert!(seen["received"].is_null());
 }
