@@ -42,7 +42,7 @@ pub struct Identity {
 }
 
 /// Whom a node belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Who {
     /// A person.
     User {
@@ -81,7 +81,7 @@ impl Capabilities {
 }
 
 /// Why a peer has no identity any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Withdrawn {
     /// The netmap no longer holds the key: the node was deleted, logged out, cut off by policy or given a new key.
     #[error("the node is no longer part of this tailnet's netmap")]

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     Identity, ListenError, Listener, NodeConfig, Status, Stream, UdpSocket, Unroutable, clock,
-    identity::identity_of,
+    identity::{Withdrawn, identity_of},
     join::{self, StartError},
     shared::Shared,
     status,
@@ -190,15 +190,17 @@ impl Node {
         identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age()).ok()
     }
 
-    /// What the netmap now says about the node with a stable id, which may be offline; `None` when the tailnet no longer
-    /// has it. For whoever stored the id when a [`Caller`](crate::Caller) proved it: what was given to that node then
+    /// What the netmap now says about the node with a stable id, which may be offline. For whoever stored the id when a [`Caller`](crate::Caller) proved it: what was given to that node then
     /// rests on what it is now. Says nothing about who sent anything.
-    pub fn node_by_id(&self, stable_id: &str) -> Option<Identity> {
-        let netmap = self.shared.netmap.current()?;
-        let peer = netmap.peer_by_stable_id(stable_id)?;
-        let address = *peer.addresses.first()?;
-        let local = self.shared.own_address_like(address).ok()?;
-        identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age()).ok()
+    ///
+    /// # Errors
+    /// [`Withdrawn`] when nobody vouches for the node any more, or when this node has no netmap to ask.
+    pub fn node_by_id(&self, stable_id: &str) -> Result<Identity, Withdrawn> {
+        let netmap = self.shared.netmap.current().ok_or(Withdrawn::NotJoined)?;
+        let peer = netmap.peer_by_stable_id(stable_id).ok_or(Withdrawn::Gone)?;
+        let like = |address: &IpAddr| Some((*address, self.shared.own_address_like(*address).ok()?));
+        let (address, local) = peer.addresses.iter().find_map(like).ok_or(Withdrawn::Gone)?;
+        identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age())
     }
 
     /// What the node is, whom it knows, and how it is doing.

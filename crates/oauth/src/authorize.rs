@@ -13,6 +13,7 @@ use crate::{
     caller::{Caller, IdentityRules, Owner},
     client::{Client, ClientId, GrantType},
     error::{ErrorCode, OAuthError},
+    footing::Publisher,
     metadata::SCOPES,
     params::Params,
     pkce::Challenge,
@@ -73,6 +74,9 @@ pub struct Request {
     /// `response_mode`.
     #[serde(default)]
     pub response_mode: ResponseMode,
+    /// By whose rule the asking user may use the client; `None` when it is his own, or an administrator published it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<Publisher>,
     /// `state`, given back as it came.
     pub state: Option<String>,
     /// What it may be given.
@@ -277,6 +281,7 @@ fn request(
         client: client.id.clone(),
         redirect_uri: back.redirect_uri.to_owned(),
         response_mode: back.mode,
+        published_by: Publisher::of(client, caller),
         state: back.state.map(str::to_owned),
         scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules, now)?,
         resources,

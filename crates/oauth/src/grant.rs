@@ -10,6 +10,7 @@ use crate::{
     authorize::Request,
     caller::Caller,
     client::ClientId,
+    footing::Publisher,
     pkce::Challenge,
     resource::Resource,
     secret::{Secret, SecretHash},
@@ -37,6 +38,9 @@ pub struct Authorization {
     /// When the user clicked.
     #[serde(with = "time::serde::timestamp")]
     pub auth_time: OffsetDateTime,
+    /// By whose rule the subject may use the client; `None` when it is the subject's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<Publisher>,
 }
 
 /// An authorization code, stored under the hash of its text.
@@ -80,6 +84,7 @@ impl Code {
                 resources: request.resources.clone(),
                 nonce: request.nonce.clone(),
                 auth_time,
+                published_by: request.published_by.clone(),
             },
             redirect_uri: request.redirect_uri.clone(),
             challenge: request.challenge.clone(),

@@ -22,6 +22,7 @@ pub mod client_auth;
 pub mod consent;
 pub mod error;
 pub mod explain;
+pub mod footing;
 pub mod form;
 pub mod grant;
 pub mod hint;

@@ -3,6 +3,8 @@
 //! Whoever holds the registration token may, on a node of the client's owner: a token that leaks to somebody else's
 //! node is of no use there.
 
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
@@ -37,21 +39,66 @@ pub fn admit<'a>(
         })
 }
 
-/// `client` with the metadata of `request` in place of its own. Who it is, how it authenticates and whose it is stay;
+/// What a replacement says besides the metadata of a registration. Unknown fields are ignored here as well.
+#[derive(Deserialize)]
+struct Besides {
+    client_secret: Option<Value>,
+    client_id_issued_at: Option<IgnoredAny>,
+    client_secret_expires_at: Option<IgnoredAny>,
+    registration_access_token: Option<IgnoredAny>,
+    registration_client_uri: Option<IgnoredAny>,
+}
+
+impl Besides {
+    /// The name of a field that only this server fills (RFC 7592 2.2).
+    fn of_ours(&self) -> Option<&'static str> {
+        let fields = [
+            (&self.client_id_issued_at, "client_id_issued_at"),
+            (&self.client_secret_expires_at, "client_secret_expires_at"),
+            (&self.registration_access_token, "registration_access_token"),
+            (&self.registration_client_uri, "registration_client_uri"),
+        ];
+        fields
+            .into_iter()
+            .find_map(|(field, name)| field.as_ref().map(|_| name))
+    }
+}
+
+/// `client` with the metadata of a JSON body in place of its own (RFC 7592 2.2): what the body leaves out is gone
+/// afterwards. Who it is, how it authenticates and whose it is stay;
 /// what an administrator published stays published only if nothing changed.
 ///
 /// # Errors
-/// `invalid_client_metadata` when the request names another client, or another way to authenticate: that needs a
-/// registration of its own.
-pub fn replace(client: &Client, request: Request, caller: &Caller, now: OffsetDateTime) -> Result<Client, OAuthError> {
-    let invalid = |description: &str| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
-    if request.client_id.as_deref().is_some_and(|id| id != client.id.as_str()) {
-        return Err(invalid("client_id differs from the client at this address"));
+/// `invalid_client_metadata` or `invalid_redirect_uri` as at registration; the former also when the body names another
+/// client or none, brings a field of ours or another secret, or asks for another way to authenticate: a public client
+/// has no secret to become confidential with, so that needs a registration of its own.
+pub fn replace(client: &Client, body: &[u8], caller: &Caller, now: OffsetDateTime) -> Result<Client, OAuthError> {
+    let invalid = |description: String| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
+    let request = Request::parse(body)?;
+    let besides: Besides = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
+    if let Some(field) = besides.of_ours() {
+        return Err(invalid(format!("{field} must not be sent: only this server sets it")));
+    }
+    match request.client_id.as_deref() {
+        None => return Err(invalid("client_id is missing".into())),
+        Some(id) if id != client.id.as_str() => {
+            return Err(invalid("client_id differs from the client at this address".into()));
+        }
+        Some(_) => {}
+    }
+    if let Some(secret) = besides.client_secret {
+        let known = client.secret.as_ref().zip(secret.as_str());
+        if !known.is_some_and(|(hash, text)| hash.verify(text)) {
+            return Err(invalid(
+                "client_secret is not this client's; only this server sets it".into(),
+            ));
+        }
     }
     if request.auth_method != client.auth_method {
-        return Err(invalid(
-            "token_endpoint_auth_method cannot be changed; register another client",
-        ));
+        return Err(invalid(format!(
+            "token_endpoint_auth_method cannot be changed from {}; register another client",
+            client.auth_method.as_str()
+        )));
     }
     register::admit_tsidp_claims(&request, client.tsidp_claims, caller, now)?;
     let changed = Client {
@@ -71,77 +118,4 @@ pub fn replace(client: &Client, request: Request, caller: &Caller, now: OffsetDa
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        publish::Publication,
-        secret::SecretHash,
-        tests_support::{alice, alice_with, bob, public_client},
-    };
-
-    fn client() -> Client {
-        Client {
-            registration_token: Some(SecretHash::of("token")),
-            ..public_client()
-        }
-    }
-
-    #[test]
-    fn the_owner_with_the_token_manages_and_nobody_else() {
-        let client = client();
-        assert!(admit(Some(&client), Some("token"), &alice()).is_ok());
-        for refused in [
-            admit(Some(&client), Some("token"), &bob()),
-            admit(Some(&client), Some("other"), &alice()),
-            admit(Some(&client), None, &alice()),
-            admit(Some(&public_client()), Some("token"), &alice()),
-            admit(None, Some("token"), &alice()),
-        ] {
-            assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidToken);
-        }
-    }
-
-    fn replaced(client: &Client, body: &str, caller: &Caller) -> Result<Client, OAuthError> {
-        let request = Request::parse(body.as_bytes()).unwrap();
-        replace(client, request, caller, OffsetDateTime::UNIX_EPOCH)
-    }
-
-    #[test]
-    fn metadata_is_replaced_and_identity_stays() {
-        let body =
-            r#"{"client_id":"c1","redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none"}"#;
-        let changed = replaced(&client(), body, &alice()).unwrap();
-        assert_eq!(changed.redirect_uris[0].as_str(), "https://new.example/cb");
-        assert_eq!((&changed.id, &changed.owner), (&client().id, &client().owner));
-        let published = Client {
-            published: Some(Publication {
-                by: "root".into(),
-                at: time::OffsetDateTime::UNIX_EPOCH,
-            }),
-            ..changed.clone()
-        };
-        let put = |body: &str| replaced(&published, body, &alice()).unwrap();
-        assert_eq!(put(body), published, "what was published is still the same");
-        assert_eq!(put(&body.replace("new", "evil")).published, None);
-        for bad in [
-            body.replace("c1", "c2"),
-            body.replace("\"none\"", "\"client_secret_post\""),
-        ] {
-            assert!(replaced(&client(), &bad, &alice()).is_err());
-        }
-    }
-
-    #[test]
-    fn tsidps_claims_stay_but_come_only_by_an_administrator() {
-        let body =
-            r#"{"redirect_uris":["https://new.example/cb"],"token_endpoint_auth_method":"none","tsidp_claims":true}"#;
-        let error = replaced(&client(), body, &alice()).unwrap_err();
-        assert!(error.description().contains("allow_admin_ui"), "{error:?}");
-        let administrator = alice_with(&[r#"{"allow_admin_ui":true}"#]);
-        let changed = replaced(&client(), body, &administrator).unwrap();
-        assert!(changed.tsidp_claims);
-        assert!(replaced(&changed, body, &alice()).unwrap().tsidp_claims);
-        let without = body.replace("true", "false");
-        assert!(!replaced(&changed, &without, &alice()).unwrap().tsidp_claims);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use crate::{
     authorize::Request,
     caller::Caller,
     client::{Client, ClientId},
+    footing::Publisher,
     publish,
     redirect::{Kind, RedirectUri},
     resource::Resource,
@@ -39,6 +40,9 @@ pub struct Remembered {
     pub scopes: Vec<String>,
     /// For which servers.
     pub resources: Vec<Resource>,
+    /// By whose rule the subject may use the client, if by a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<Publisher>,
     /// When the page was answered.
     #[serde(with = "time::serde::timestamp")]
     pub since: OffsetDateTime,
@@ -57,6 +61,7 @@ impl Remembered {
             redirect_uri: request.redirect_uri.clone(),
             scopes: request.scopes.clone(),
             resources: request.resources.clone(),
+            published_by: request.published_by.clone(),
             since: now,
             expires_at: now + REMEMBERED_LIFETIME,
         }

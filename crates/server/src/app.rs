@@ -15,9 +15,14 @@ use countersign_oauth::{
     token,
 };
 use countersign_store::Store;
-use http::{HeaderName, HeaderValue, Method, Request, header::HOST, uri::Authority};
+use http::{
+    HeaderName, HeaderValue, Method, Request,
+    header::{ACCEPT, HOST},
+    uri::Authority,
+};
 use hyper::body::Incoming;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::{
     clock::{self, Clock},
@@ -39,6 +44,7 @@ use crate::{
     route::{Cors, Kind, Route},
     status,
     tls::Tls,
+    watch::{Doubts, Steady},
 };
 
 /// Everything that the requests of one server share.
@@ -53,6 +59,8 @@ pub(crate) struct App {
     pub(crate) tokens: token::Rules,
     pub(crate) keys: Keys,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) doubts: Doubts,
+    changes: watch::Receiver<u64>,
     documents: Documents,
     complaints: Complaints,
     /// Tells the requests of two runs apart in one log.
@@ -115,6 +123,8 @@ impl App {
             clock: parts.clock,
             tls: parts.tls,
             keys: parts.keys,
+            doubts: Doubts::default(),
+            changes: parts.directory.changes(),
             directory: parts.directory,
             documents: parts.documents,
             complaints: Complaints::default(),
@@ -133,6 +143,11 @@ impl App {
         self.tls.as_ref().and_then(Tls::root_pem)
     }
 
+    /// Grows with each change of the netmap.
+    pub(crate) fn netmap_version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// Answers one request of `peer`.
     ///
     /// # Errors
@@ -142,6 +157,7 @@ impl App {
         peer: Arc<dyn Peer>,
         request: Request<Incoming>,
     ) -> Result<Reply, Withdrawn> {
+        let version = self.netmap_version();
         let caller = peer.caller()?;
         self.complaints.hear(&caller);
         let exchange = Exchange {
@@ -149,7 +165,12 @@ impl App {
             now: self.clock.now(),
         };
         let route = Route::find(request.uri().path());
+        let _steady = Steady::new(&self, &caller.node_id, version, route == Some(Route::Authorize));
+        let for_people = route.map_or_else(|| asks_for_html(&request), Route::is_shown);
         let mut reply = self.admit(&exchange, &caller, route, request).await;
+        if for_people {
+            reply = reply::as_page(reply, &exchange.request_id);
+        }
         self.counters.count(route, reply.status());
         tracing::debug!(
             event = "request",
@@ -249,6 +270,12 @@ impl App {
             }
         }
     }
+}
+
+/// Whether a browser wants to show the answer.
+fn asks_for_html(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The name a request was sent to: `:authority` in HTTP/2, else the one `Host`; none when they contradict each other.

@@ -125,6 +125,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long requests in progress may take to finish when the server stops.
     pub shutdown_grace: Duration,
+    /// How many audit records are kept; the oldest go first.
+    pub audit_records: u64,
 }
 
 impl Default for Limits {
@@ -140,6 +142,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             shutdown_grace: Duration::from_secs(5),
+            audit_records: 500_000,
         }
     }
 }

@@ -16,6 +16,10 @@ pub(crate) struct Counters {
     pub(crate) connections_withdrawn: AtomicU64,
     pub(crate) handshakes_failed: AtomicU64,
     pub(crate) requests_limited: AtomicU64,
+    pub(crate) records_ended: AtomicU64,
+    pub(crate) records_swept: AtomicU64,
+    pub(crate) clients_expired: AtomicU64,
+    pub(crate) audit_pruned: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -33,6 +37,14 @@ pub struct CounterSnapshot {
     pub handshakes_failed: u64,
     /// Requests refused because there were too many.
     pub requests_limited: u64,
+    /// Consent pages, codes and grants that ended, or lost a scope, because the tailnet withdrew what they rested on.
+    pub records_ended: u64,
+    /// Consent pages, codes and grants that were removed because their time was over.
+    pub records_swept: u64,
+    /// Clients that were removed because they never obtained a code or token.
+    pub clients_expired: u64,
+    /// Audit records that were removed because they were older than is kept, or too many.
+    pub audit_pruned: u64,
 }
 
 /// How often a path had an outcome.
@@ -79,6 +91,10 @@ impl Counters {
             connections_withdrawn: self.connections_withdrawn.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
             requests_limited: self.requests_limited.load(Relaxed),
+            records_ended: self.records_ended.load(Relaxed),
+            records_swept: self.records_swept.load(Relaxed),
+            clients_expired: self.clients_expired.load(Relaxed),
+            audit_pruned: self.audit_pruned.load(Relaxed),
         }
     }
 }
@@ -86,4 +102,9 @@ impl Counters {
 /// Adds one.
 pub(crate) fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
+}
+
+/// Adds `some`.
+pub(crate) fn add(counter: &AtomicU64, some: usize) {
+    counter.fetch_add(some as u64, Relaxed);
 }

@@ -5,8 +5,11 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use countersign_oauth::caller::Caller;
-use tokio::io::{AsyncRead, AsyncWrite};
+use countersign_oauth::{caller::Caller, footing::Presence};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
 /// The tailnet no longer vouches for the node at the other end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +30,26 @@ pub trait Peer: Send + Sync + 'static {
 
 /// The nodes of the tailnet, for what was given to one of them earlier.
 pub trait Directory: Send + Sync + 'static {
-    /// What the netmap now says about a node, which may be offline; `None` when the tailnet no longer has it.
-    fn node(&self, stable_id: &str) -> Option<Caller>;
-
     /// What the netmap now says about the nodes that `wanted` means, at most `limit` of them.
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller>;
+
+    /// What the netmap now says about a node, which may be offline.
+    fn presence(&self, stable_id: &str) -> Presence;
+
+    /// A number that stays the same as long as what decides about the node does: whose it is and its rules. Cheaper than
+    /// [`presence`](Self::presence).
+    fn mark(&self, stable_id: &str) -> u64;
+
+    /// A notice of each change of the netmap, after it is in force, and a number that grows with each.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// What the netmap now says about a node; `None` when nobody vouches for it any more.
+    fn node(&self, stable_id: &str) -> Option<Caller> {
+        match self.presence(stable_id) {
+            Presence::Here(caller) => Some(*caller),
+            Presence::Unknown | Presence::Gone | Presence::Expired => None,
+        }
+    }
 }
 
 /// Which nodes a person means.

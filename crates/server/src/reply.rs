@@ -144,10 +144,30 @@ pub(crate) fn oauth_error(error: &OAuthError) -> Reply {
 
 /// An OAuth error whose status HTTP says better than OAuth.
 pub(crate) fn error_with_status(status: StatusCode, error: &OAuthError) -> Reply {
-    json(
+    let mut reply = json(
         status,
         &json!({ "error": error.code(), "error_description": error.description() }),
-    )
+    );
+    reply.extensions_mut().insert(Sentence(error.description().into()));
+    reply
+}
+
+/// The sentence of an error, for [`as_page`].
+#[derive(Clone)]
+struct Sentence(Box<str>);
+
+/// The same refusal as a page, where a person and not a program reads it.
+pub(crate) fn as_page(reply: Reply, request_id: &str) -> Reply {
+    let Some(Sentence(sentence)) = reply.extensions().get() else {
+        return reply;
+    };
+    let mut shown = page(reply.status(), pages::refusal(sentence, request_id));
+    for name in [ALLOW, RETRY_AFTER] {
+        if let Some(value) = reply.headers().get(&name) {
+            shown.headers_mut().insert(name, value.clone());
+        }
+    }
+    shown
 }
 
 /// `invalid_request` with a sentence.

@@ -140,6 +140,11 @@ impl Route {
         }
     }
 
+    /// Whether a browser shows what it answers, so that its errors are pages.
+    pub(crate) const fn is_shown(self) -> bool {
+        matches!(self, Self::Authorize | Self::Consent | Self::Landing | Self::CaPage)
+    }
+
     pub(crate) const fn cors(self) -> Cors {
         match self {
             Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Token | Self::Revoke | Self::Userinfo => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_store::{Store, StoreError};
 use rand_core::RngCore as _;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     app::{App, Parts},
@@ -18,6 +18,7 @@ use crate::{
     peer::{Directory, Inbound, Peer},
     sweep,
     tls::{Tls, TlsError},
+    watch::Watcher,
 };
 
 /// A server, ready to serve. Clones are cheap and share it.
@@ -50,6 +51,9 @@ pub enum ServeError {
     /// A write failed; only a restart finds out what is on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nobody looks any more at what the tailnet withdraws.
+    #[error("the task that ends what the tailnet withdrew has stopped; please report this")]
+    WatcherStopped,
 }
 
 impl Server {
@@ -80,12 +84,15 @@ impl Server {
         Ok(Self(Arc::new(App::new(config, parts))))
     }
 
-    /// Serves `inbound` until `stop` is cancelled, then lets requests in progress finish for `limits.shutdown_grace`.
+    /// Ends what the tailnet withdrew while no server ran, then serves `inbound` until `stop` is cancelled, then lets requests in progress finish for `limits.shutdown_grace`.
     ///
     /// # Errors
     /// [`ServeError`] when it had to stop by itself.
     pub async fn serve<I: Inbound>(&self, mut inbound: I, stop: CancellationToken) -> Result<(), ServeError> {
         let app = &self.0;
+        let mut watcher = Watcher::new(Arc::clone(app));
+        watcher.look(app.clock.now()).await?;
+        let mut watching = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
         let connections_stop = stop.child_token();
         let mut connections = JoinSet::new();
         let upkeep = self.upkeep();
@@ -102,6 +109,7 @@ impl Server {
                     }
                 }
                 () = &mut upkeep => {}
+                _ = &mut watching => break Err(ServeError::WatcherStopped),
                 () = app.store.failed() => break Err(StoreError::Stopped.into()),
                 () = stop.cancelled() => break Ok(()),
             }
@@ -148,11 +156,7 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(
-            certificates,
-            sweep::run(&app.store, &app.clock),
-            app.keys.run(&app.store, &app.clock)
-        );
+        tokio::join!(certificates, sweep::run(app), app.keys.run(&app.store, &app.clock));
     }
 
     /// What was counted so far.

@@ -64,7 +64,7 @@ pub(crate) async fn keep_session(
 
 /// Ends a session.
 pub(crate) fn end_session(txn: &mut Txn, session: &Session) {
-    txn.delete::<Session>(session.id());
+    txn.remove(session);
     txn.delete::<Due>(due(DueKind::Session, session.id(), session.expires_at).id());
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn keep_consent(store: &Store, txn: &mut Txn, consent: &Remembe
 
 /// Forgets a consent.
 pub(crate) fn forget_consent(txn: &mut Txn, consent: &Remembered) {
-    txn.delete::<Remembered>(consent.id());
+    txn.remove(consent);
     txn.delete::<Due>(due(DueKind::Remembered, consent.id(), consent.expires_at).id());
 }
 

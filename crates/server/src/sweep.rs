@@ -1,4 +1,7 @@
-//! Forgets what has ended: clients that never obtained a code or token, consent pages, codes, grants.
+//! Forgets what has ended: clients that never obtained a code or token, consent pages, codes, grants, old audit records.
+//!
+//! Each kind stands in the store in the order in which it ends, so a sweep reads what is over and nothing else. It works
+//! in steps of one bounded transaction, with room for requests between them.
 
 use std::time::Duration;
 
@@ -14,98 +17,186 @@ use countersign_oauth::{
     session::Session,
 };
 use countersign_store::{
-    ByOwner, CommitError, Due, DueKind, Held, Record as _, Store, StoreError, UnusedUntil, clients_of,
+    ByOwner, CommitError, Due, DueKind, Record as _, Store, StoreError, Txn, UnusedUntil, clients_of,
 };
 use time::OffsetDateTime;
 
 use crate::{
-    clock::Clock,
+    app::App,
+    config::ServerConfig,
+    counters::{Counters, add},
     endpoints::{client_auth::assertions_of, consent::open_pages},
+    watch::Ending,
 };
 
 const EVERY: Duration = Duration::from_secs(60);
-const PAGE: usize = 200;
+/// Records of one step.
+const STEP: usize = 100;
 
 /// Sweeps for ever.
-pub(crate) async fn run(store: &Store, clock: &Clock) {
+pub(crate) async fn run(app: &App) {
     loop {
         tokio::time::sleep(EVERY).await;
-        match once(store, clock.now()).await {
-            Ok(0) => {}
-            Ok(expired) => tracing::info!(event = "clients_expired", expired, "unused clients were forgotten"),
-            Err(error) => tracing::error!(%error, "unused clients could not be looked for"),
-        }
-        if let Err(error) = ended(store, clock.now()).await {
-            tracing::error!(%error, "records that have ended could not be looked for");
+        if let Err(error) = once(&app.store, &app.config, &app.counters, app.clock.now()).await {
+            tracing::error!(%error, "what has ended could not be removed; it is tried again in a minute");
         }
     }
 }
 
-/// Removes every client whose time was over at `now`; says how many.
-pub(crate) async fn once(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
+/// Removes everything that was over at `now`.
+pub(crate) async fn once(
+    store: &Store,
+    config: &ServerConfig,
+    counters: &Counters,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let expired = clients(store, now).await?;
+    add(&counters.clients_expired, expired);
+    let swept = ended(store, now).await?;
+    add(&counters.records_swept, swept);
+    let pruned = audit(store, config, now).await?;
+    add(&counters.audit_pruned, pruned);
+    if expired + swept + pruned > 0 {
+        tracing::info!(
+            event = "swept",
+            clients = expired,
+            records = swept,
+            audit = pruned,
+            "forgotten: {expired} clients that were never used, {swept} pages, codes and grants that had ended, {pruned} \
+             audit records beyond audit_retention",
+        );
+    }
+    Ok(())
+}
+
+/// Removes every client that was never used in its time; says how many.
+pub(crate) async fn clients(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
     let mut expired = 0;
     loop {
-        let due = store.scan::<UnusedUntil>(b"", None, PAGE).await?.records;
+        let due = store.scan::<UnusedUntil>(b"", None, STEP).await?.records;
         let due: Vec<_> = due.into_iter().take_while(|entry| entry.at <= now).collect();
         let before = expired;
         for entry in &due {
             expired += usize::from(expire(store, entry, now).await?);
         }
         // A page on which nothing could be done would come back for ever.
-        if due.len() < PAGE || expired == before {
+        if due.len() < STEP || expired == before {
             return Ok(expired);
         }
     }
 }
 
-/// Removes every page, code and grant that had ended at `now`.
-pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
+/// Removes every page, code and grant that had ended at `now`; says how many.
+pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
+    let mut swept = 0;
     loop {
-        let due = store.scan::<Due>(b"", None, PAGE).await?.records;
+        let due = store.scan::<Due>(b"", None, STEP).await?.records;
         let due: Vec<_> = due.into_iter().take_while(|entry| entry.at <= now).collect();
         if due.is_empty() {
-            return Ok(());
+            return Ok(swept);
         }
-        for entry in &due {
-            let mut reads = store.reads();
-            let (mut open_page, mut held, mut assertion) = (None, None, None);
-            match entry.what {
-                DueKind::Ticket => open_page = reads.get::<Ticket>(&entry.id).await?.map(|ticket| ticket.node_id),
-                DueKind::Form => open_page = reads.get::<Form>(&entry.id).await?.map(|form| form.subject.node_id),
-                DueKind::Code => held = reads.get::<Code>(&entry.id).await?.as_ref().map(Held::code),
-                DueKind::Grant => held = reads.get::<Grant>(&entry.id).await?.as_ref().map(Held::grant),
-                DueKind::Assertion => assertion = reads.get::<Spent>(&entry.id).await?,
-                DueKind::Opaque => {}
-                // Their entries go with them and come with a new time: what is found here has ended.
-                DueKind::Session | DueKind::Remembered => {}
+        match forget(store, &due).await {
+            Ok(()) => swept += due.len(),
+            // One of them is in use at this moment: each by itself then, and that one next time.
+            Err(CommitError::Conflict(_)) => {
+                let before = swept;
+                for entry in &due {
+                    match forget(store, std::slice::from_ref(entry)).await {
+                        Ok(()) => swept += 1,
+                        Err(CommitError::Conflict(_)) => {}
+                        Err(CommitError::Store(error)) => return Err(error),
+                    }
+                }
+                if swept == before {
+                    return Ok(swept);
+                }
             }
-            let mut txn = reads.into_txn();
-            txn.delete::<Due>(entry.id());
-            match entry.what {
-                DueKind::Ticket => txn.delete::<Ticket>(&entry.id),
-                DueKind::Code => txn.delete::<Code>(&entry.id),
-                DueKind::Grant => txn.delete::<Grant>(&entry.id),
-                DueKind::Session => txn.delete::<Session>(&entry.id),
-                DueKind::Remembered => txn.delete::<Remembered>(&entry.id),
-                DueKind::Form => txn.delete::<Form>(&entry.id),
-                DueKind::Assertion => txn.delete::<Spent>(&entry.id),
-                DueKind::Opaque => txn.delete::<OpaqueToken>(&entry.id),
+            Err(CommitError::Store(error)) => return Err(error),
+        }
+    }
+}
+
+async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
+    let mut txn = Txn::new();
+    for entry in due {
+        txn.append(match entry.what {
+            DueKind::Ticket => forgotten::<Ticket>(store, entry).await?,
+            DueKind::Code => forgotten::<Code>(store, entry).await?,
+            DueKind::Grant => forgotten::<Grant>(store, entry).await?,
+            DueKind::Session => forgotten::<Session>(store, entry).await?,
+            DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
+            DueKind::Form => form(store, entry).await?,
+            DueKind::Assertion => assertion(store, entry).await?,
+            DueKind::Opaque => {
+                let mut token = Txn::new();
+                token.delete::<OpaqueToken>(&entry.id);
+                token
             }
-            if let Some(node_id) = open_page {
-                txn.count(&open_pages(&node_id), -1, None);
-            }
-            if let Some(assertion) = assertion {
-                txn.count(&assertions_of(&assertion.client), -1, None);
-            }
-            if let Some(held) = held {
-                txn.delete::<Held>(held.id());
-            }
-            match store.commit(txn).await {
-                Ok(_) => {}
-                // It was answered at this moment, which is as well.
-                Err(CommitError::Conflict(_)) => return Ok(()),
-                Err(CommitError::Store(error)) => return Err(error),
-            }
+        });
+        txn.delete::<Due>(entry.id());
+    }
+    store.commit(txn).await.map(|_| ())
+}
+
+async fn forgotten<R: Ending>(store: &Store, entry: &Due) -> Result<Txn, StoreError> {
+    let mut reads = store.reads();
+    let record = reads.get::<R>(&entry.id).await?;
+    let mut txn = reads.into_txn();
+    if let Some(record) = record {
+        txn.remove(&record);
+        record.settle(&mut txn);
+    }
+    Ok(txn)
+}
+
+async fn form(store: &Store, entry: &Due) -> Result<Txn, StoreError> {
+    let mut reads = store.reads();
+    let form = reads.get::<Form>(&entry.id).await?;
+    let mut txn = reads.into_txn();
+    if let Some(form) = form {
+        txn.delete::<Form>(&entry.id);
+        txn.count(&open_pages(&form.subject.node_id), -1, None);
+    }
+    Ok(txn)
+}
+
+async fn assertion(store: &Store, entry: &Due) -> Result<Txn, StoreError> {
+    let mut reads = store.reads();
+    let spent = reads.get::<Spent>(&entry.id).await?;
+    let mut txn = reads.into_txn();
+    if let Some(spent) = spent {
+        txn.delete::<Spent>(&entry.id);
+        txn.count(&assertions_of(&spent.client), -1, None);
+    }
+    Ok(txn)
+}
+
+/// Removes audit records older than the retention, and the oldest beyond the number that is kept; says how many.
+pub(crate) async fn audit(store: &Store, config: &ServerConfig, now: OffsetDateTime) -> Result<usize, StoreError> {
+    let retention = time::Duration::try_from(config.audit_retention).ok();
+    let oldest = retention.and_then(|retention| now.checked_sub(retention));
+    let oldest = oldest.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let mut pruned = 0;
+    loop {
+        let excess = store.audit_count().await?.saturating_sub(config.limits.audit_records);
+        let excess = usize::try_from(excess).unwrap_or(STEP);
+        let page = store.audit(None, STEP).await?;
+        let is_old = |line: &str| serde_json::from_str::<AuditRecord>(line).map_or(true, |record| record.at < oldest);
+        let over = page.iter().enumerate();
+        let over = over.take_while(|(index, (_, line))| *index < excess || is_old(line));
+        let mut txn = Txn::new();
+        let mut step = 0;
+        for (_, (position, _)) in over {
+            txn.prune_audit(position);
+            step += 1;
+        }
+        if step == 0 {
+            return Ok(pruned);
+        }
+        match store.commit(txn).await {
+            Ok(_) => pruned += step,
+            Err(CommitError::Conflict(_)) => return Ok(pruned),
+            Err(CommitError::Store(error)) => return Err(error),
         }
     }
 }
@@ -119,10 +210,13 @@ async fn expire(store: &Store, entry: &UnusedUntil, now: OffsetDateTime) -> Resu
     txn.delete::<UnusedUntil>(entry.id());
     if let Some(client) = &client {
         txn.delete::<Client>(client.id.as_str());
-        txn.delete::<ByOwner>(countersign_store::Record::id(&ByOwner {
-            owner: client.owner.clone(),
-            client: client.id.clone(),
-        }));
+        txn.delete::<ByOwner>(
+            ByOwner {
+                owner: client.owner.clone(),
+                client: client.id.clone(),
+            }
+            .id(),
+        );
         txn.count(&clients_of(&client.owner), -1, None);
         txn.audit(&AuditRecord::own("client_expired", now).about(&client.id))?;
     }

@@ -3,13 +3,21 @@
 //! The node proves who is at the other end; here that proof is put into the words of the OAuth side, afresh for each
 //! request, and nothing is added to it.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::Pin,
+    sync::Arc,
+};
 
 use countersign_oauth::{
     caller::{Caller as Requester, Who as RequesterWho},
+    footing::Presence,
     policy::{CAPABILITY, Policy},
 };
-use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who};
+use serde_json::value::RawValue;
+use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who, Withdrawn as Gone};
+use tokio::sync::watch;
 
 use crate::peer::{Directory, Inbound, Peer, Wanted, Withdrawn};
 
@@ -53,8 +61,30 @@ impl Peer for TailnetPeer {
 pub struct TailnetDirectory(pub Arc<Node>);
 
 impl Directory for TailnetDirectory {
-    fn node(&self, stable_id: &str) -> Option<Requester> {
-        self.0.node_by_id(stable_id).map(requester)
+    fn presence(&self, stable_id: &str) -> Presence {
+        match self.0.node_by_id(stable_id) {
+            Ok(identity) => Presence::Here(Box::new(requester(identity))),
+            Err(Gone::NotJoined) => Presence::Unknown,
+            Err(Gone::Expired) => Presence::Expired,
+            Err(Gone::Gone | Gone::NoUser) => Presence::Gone,
+        }
+    }
+
+    fn mark(&self, stable_id: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self.0.node_by_id(stable_id) {
+            Ok(identity) => {
+                let rules = identity.capabilities.values(CAPABILITY).map(RawValue::get);
+                (identity.who, identity.shared, identity.routes).hash(&mut hasher);
+                rules.for_each(|rule| rule.hash(&mut hasher));
+            }
+            Err(gone) => gone.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.netmap_changes()
     }
 
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Requester> {

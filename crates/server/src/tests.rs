@@ -1,16 +1,19 @@
 //! Whole requests over a connection in memory, with a fake tailnet that says who calls.
 
 use std::{
+    collections::HashMap,
     future::Future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
     sync::Arc,
-    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     time::Duration,
 };
 
 use bytes::Bytes;
 use countersign_oauth::{
     caller::{Caller, Who},
+    footing::Presence,
     policy::Policy,
     register::Mode,
     rotation,
@@ -40,6 +43,7 @@ mod claims;
 mod client_auth;
 mod flow;
 mod form_post;
+mod input;
 mod keys;
 mod limits;
 mod logout;
@@ -48,11 +52,14 @@ mod names;
 mod opaque;
 mod policy;
 mod registration;
+mod revocation;
+mod secrecy;
 mod sequences;
 mod session;
 mod speed;
 mod threats;
 mod tls;
+mod upkeep;
 
 const HOST: &str = "idp.example.ts.net";
 
@@ -163,19 +170,69 @@ fn config() -> ServerConfig {
 }
 
 /// The nodes that the fake tailnet has, connected or not.
-#[derive(Clone, Default)]
-struct Nodes(Arc<Mutex<Vec<Node>>>);
+#[derive(Clone)]
+struct Nodes {
+    all: Arc<Mutex<HashMap<String, Node>>>,
+    joined: Arc<AtomicBool>,
+    changes: watch::Sender<u64>,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        Self {
+            all: Arc::default(),
+            joined: Arc::new(AtomicBool::new(true)),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    fn add(&self, node: &Node) {
+        let id = node.facts.lock().node_id.clone();
+        self.all.lock().insert(id, node.clone());
+    }
+
+    fn remove(&self, node: &Node) {
+        self.all.lock().remove(&node.facts.lock().node_id);
+    }
+
+    /// As the node announces a netmap, once it is in force.
+    fn announce(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
 
 impl Directory for Nodes {
-    fn node(&self, stable_id: &str) -> Option<Caller> {
-        let nodes = self.0.lock();
-        let node = nodes.iter().find(|node| node.facts.lock().node_id == stable_id)?;
-        node.caller().ok()
+    fn presence(&self, stable_id: &str) -> Presence {
+        if !self.joined.load(Relaxed) {
+            return Presence::Unknown;
+        }
+        let nodes = self.all.lock();
+        match nodes.get(stable_id) {
+            None => Presence::Gone,
+            Some(node) => node
+                .caller()
+                .map_or(Presence::Expired, |caller| Presence::Here(Box::new(caller))),
+        }
+    }
+
+    fn mark(&self, stable_id: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self.presence(stable_id) {
+            Presence::Here(caller) => {
+                format!("{:?}", (caller.who, caller.routes, caller.shared, caller.policy)).hash(&mut hasher);
+            }
+            other => format!("{other:?}").hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller> {
-        let nodes = self.0.lock();
-        let known = nodes.iter().filter_map(|node| node.caller().ok());
+        let nodes = self.all.lock();
+        let known = nodes.values().filter_map(|node| node.caller().ok());
         known
             .filter(|node| wanted.means(&node.user_label(), &node.node_name, &node.node_id))
             .take(limit)
@@ -189,17 +246,25 @@ impl Rig {
     }
 
     async fn on(config: ServerConfig, store: Store) -> Self {
-        Self::at(config, store, OffsetDateTime::now_utc().unix_timestamp()).await
+        Self::with(config, store, Nodes::new()).await
     }
 
     /// On a store, at a time in seconds.
     async fn at(config: ServerConfig, store: Store, seconds: i64) -> Self {
+        Self::among(config, store, Nodes::new(), seconds).await
+    }
+
+    /// Among nodes that may have been there before.
+    async fn with(config: ServerConfig, store: Store, nodes: Nodes) -> Self {
+        Self::among(config, store, nodes, OffsetDateTime::now_utc().unix_timestamp()).await
+    }
+
+    async fn among(config: ServerConfig, store: Store, nodes: Nodes, seconds: i64) -> Self {
         let seconds = Arc::new(AtomicI64::new(seconds));
         let clock = Clock::from_fn({
             let seconds = Arc::clone(&seconds);
             move || OffsetDateTime::from_unix_timestamp(seconds.load(Relaxed)).unwrap()
         });
-        let nodes = Nodes::default();
         let server = Server::new(config, store.clone(), clock, Arc::new(nodes.clone()))
             .await
             .unwrap();
@@ -226,10 +291,7 @@ impl Rig {
 
     async fn connect(&self, node: &Node) -> DuplexStream {
         let id = node.facts.lock().node_id.clone();
-        let known = self.nodes.node(&id).is_some();
-        if !known {
-            self.nodes.0.lock().push(node.clone());
-        }
+        self.nodes.all.lock().entry(id).or_insert_with(|| node.clone());
         let (ours, theirs) = duplex(64 << 10);
         self.dial.send((theirs, Arc::new(node.clone()))).await.unwrap();
         ours

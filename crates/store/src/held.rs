@@ -7,6 +7,7 @@
 
 use countersign_oauth::{
     caller::Owner,
+    footing::Rests as _,
     grant::{Code, Grant},
     remembered::Remembered,
     session::Session,
@@ -14,7 +15,11 @@ use countersign_oauth::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::record::Record;
+use crate::{
+    record::Record,
+    records::{DueKind, resting},
+    resting::Resting,
+};
 
 /// What the ids of everything begin with that `owner` holds, on one node or on all of his.
 pub fn held_by(owner: &Owner, node_id: Option<&str>) -> Vec<u8> {
@@ -40,6 +45,10 @@ impl Record for Session {
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.hash.to_text())
     }
+
+    fn resting(&self) -> Option<Resting<'_>> {
+        Some(resting(DueKind::Session, true, &self.footing()))
+    }
 }
 
 impl Record for Remembered {
@@ -48,6 +57,10 @@ impl Record for Remembered {
 
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.mark())
+    }
+
+    fn resting(&self) -> Option<Resting<'_>> {
+        Some(resting(DueKind::Remembered, true, &self.footing()))
     }
 }
 

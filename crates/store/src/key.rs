@@ -17,6 +17,11 @@ impl Key {
         Self(bytes.into())
     }
 
+    /// A key as a scan gave it.
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

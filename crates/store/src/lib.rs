@@ -15,6 +15,7 @@ mod key;
 mod manifest;
 mod record;
 mod records;
+mod resting;
 mod store;
 mod txn;
 mod writer;
@@ -25,6 +26,7 @@ pub use self::{
     key::Key,
     record::Record,
     records::{ByOwner, Due, DueKind, UnusedUntil, clients_of},
+    resting::{Anchor, Found, Resting},
     store::{Committed, OpenOptions, Page, Reads, Store},
     txn::Txn,
 };

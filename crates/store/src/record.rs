@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{error::StoreError, key::Key};
+use crate::{error::StoreError, key::Key, resting::Resting};
 
 /// A value with a table and an id.
 ///
@@ -17,6 +17,11 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
 
     /// The id within its table.
     fn id(&self) -> Vec<u8>;
+
+    /// What it stands or falls with; `None` for a record that nobody was given.
+    fn resting(&self) -> Option<Resting<'_>> {
+        None
+    }
 
     /// Reads an older format.
     ///

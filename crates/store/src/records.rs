@@ -8,6 +8,7 @@ use countersign_oauth::{
     authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
+    footing::{Footing, Rests as _},
     form::Form,
     grant::{Code, Grant},
     opaque::OpaqueToken,
@@ -15,7 +16,10 @@ use countersign_oauth::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::record::Record;
+use crate::{
+    record::Record,
+    resting::{Anchor, Resting},
+};
 
 impl Record for Client {
     const TABLE: &'static str = "client";
@@ -86,6 +90,10 @@ impl Record for Ticket {
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
     }
+
+    fn resting(&self) -> Option<Resting<'_>> {
+        Some(resting(DueKind::Ticket, true, &self.footing()))
+    }
 }
 
 impl Record for Form {
@@ -104,6 +112,11 @@ impl Record for Code {
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
     }
+
+    /// A spent one is kept only so that presenting it again shows.
+    fn resting(&self) -> Option<Resting<'_>> {
+        Some(resting(DueKind::Code, !self.spent, &self.footing()))
+    }
 }
 
 impl Record for Grant {
@@ -113,6 +126,19 @@ impl Record for Grant {
     fn id(&self) -> Vec<u8> {
         self.id.as_str().into()
     }
+
+    /// Also by its client, which may be deleted long before it ends.
+    fn resting(&self) -> Option<Resting<'_>> {
+        let mut resting = resting(DueKind::Grant, !self.revoked, &self.footing());
+        resting.on.push(Anchor::Client(self.authorization.client.as_str()));
+        Some(resting)
+    }
+}
+
+/// What a record rests on, for the index.
+pub(crate) fn resting<'a>(kind: DueKind, live: bool, footing: &Footing<'a>) -> Resting<'a> {
+    let on = footing.nodes().map(Anchor::Node).collect();
+    Resting { kind, live, on }
 }
 
 impl Record for Spent {
@@ -165,6 +191,16 @@ pub enum DueKind {
     Assertion,
     /// An [`OpaqueToken`].
     Opaque,
+}
+
+impl DueKind {
+    /// Those that the index of what rests on what has.
+    const ALL: [Self; 5] = [Self::Ticket, Self::Code, Self::Grant, Self::Session, Self::Remembered];
+
+    /// The kind that stands as `kind as u8` in the id of an index entry.
+    pub(crate) fn from_letter(letter: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == letter)
+    }
 }
 
 impl Record for Due {

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    backend::{Backend, memory::Memory, sled::Sled},
+    backend::{Backend, Entry, memory::Memory, sled::Sled},
     error::{CommitError, OpenError, StoreError},
     key::Key,
     manifest::{self, Manifest},
     record::{self, Record, Version},
-    txn::{AUDIT, COUNTERS, Txn},
+    txn::{AUDIT, AUDIT_COUNT, COUNTERS, Txn},
     writer::{self, Handle},
 };
 
@@ -170,6 +170,11 @@ impl Store {
         Ok(Page { records, next })
     }
 
+    /// Raw entries under `prefix`, from behind the key `after` on.
+    pub(crate) fn entries(&self, prefix: &Key, after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.backend.scan(prefix.as_bytes(), after, limit)
+    }
+
     /// The audit records, oldest first, as JSON, from `after` (a position that an earlier call gave) on.
     ///
     /// # Errors
@@ -182,6 +187,14 @@ impl Store {
             Some((key, String::from_utf8_lossy(json).into_owned()))
         });
         Ok(lines.collect())
+    }
+
+    /// How many audit records are kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn audit_count(&self) -> Result<u64, StoreError> {
+        self.reads().counter(AUDIT_COUNT).await
     }
 
     /// Makes `txn` durable as a whole, or changes nothing. When this returns `Ok`, it survives a power cut.

@@ -6,6 +6,7 @@ use crate::{
     error::StoreError,
     key::Key,
     record::{self, Record, Version},
+    resting::Resting,
 };
 
 /// What is to happen at once, or not at all.
@@ -15,9 +16,20 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Txn {
     pub(crate) expects: Vec<(Key, Version)>,
-    pub(crate) changes: Vec<(Key, Option<Vec<u8>>)>,
+    pub(crate) changes: Vec<(Key, Write)>,
     pub(crate) counts: Vec<Count>,
     pub(crate) audit: Vec<Vec<u8>>,
+}
+
+/// What becomes of one key.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// It gets this value.
+    Put(Vec<u8>),
+    /// It is deleted, if it exists.
+    Delete,
+    /// It exists afterwards: an entry of an index, which has no value and is not written again.
+    Ensure,
 }
 
 /// A step of a counter. Steps of several transactions do not conflict, unless the ceiling is reached.
@@ -30,6 +42,10 @@ pub(crate) struct Count {
 
 /// The table of counters.
 pub(crate) const COUNTERS: &str = "count";
+/// The table of the index of what rests on what.
+pub(crate) const RESTING: &str = "resting";
+/// The counter of audit records.
+pub(crate) const AUDIT_COUNT: &str = "audit";
 /// The table of audit records.
 pub(crate) const AUDIT: &str = "audit";
 
@@ -39,24 +55,51 @@ impl Txn {
         Self::default()
     }
 
-    /// Writes `record`, new or over the one with its id.
+    /// Writes `record`, new or over the one with its id, and its entries in the index of what rests on what.
     ///
     /// # Errors
     /// [`StoreError::Record`] for a record that has no JSON form.
     pub fn put<R: Record>(&mut self, record: &R) -> Result<(), StoreError> {
         let json = record::to_json(record)?;
-        self.changes.push((record::key::<R>(&record.id()), Some(json)));
+        let id = record.id();
+        self.changes.push((record::key::<R>(&id), Write::Put(json)));
+        if let Some(resting) = record.resting() {
+            self.index(&id, &resting);
+        }
         Ok(())
     }
 
-    /// Deletes the record with this id, if there is one.
+    /// Deletes the record with this id, if there is one. For a record that rests on something use
+    /// [`remove`](Self::remove).
     pub fn delete<R: Record>(&mut self, id: impl AsRef<[u8]>) {
-        self.changes.push((record::key::<R>(id.as_ref()), None));
+        self.changes.push((record::key::<R>(id.as_ref()), Write::Delete));
+    }
+
+    /// Deletes `record` and its entries in the index of what rests on what.
+    pub fn remove<R: Record>(&mut self, record: &R) {
+        let id = record.id();
+        self.delete::<R>(&id);
+        if let Some(resting) = record.resting() {
+            self.index(&id, &Resting { live: false, ..resting });
+        }
     }
 
     /// Expects that no record with this id exists.
     pub fn expect_absent<R: Record>(&mut self, id: impl AsRef<[u8]>) {
         self.expects.push((record::key::<R>(id.as_ref()), Version::ABSENT));
+    }
+
+    /// Whether it would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.counts.is_empty() && self.audit.is_empty()
+    }
+
+    /// Adds everything that `other` expects and changes.
+    pub fn append(&mut self, other: Self) {
+        self.expects.extend(other.expects);
+        self.changes.extend(other.changes);
+        self.counts.extend(other.counts);
+        self.audit.extend(other.audit);
     }
 
     /// Adds `by` to the counter `name`, which must not end above `at_most`; it never falls below 0.
@@ -80,6 +123,15 @@ impl Txn {
             reason: error.to_string().into(),
         })?;
         self.audit.push(json);
+        self.count(AUDIT_COUNT, 1, None);
         Ok(())
+    }
+
+    /// Removes the audit record at a position that [`Store::audit`](crate::Store::audit) gave.
+    pub fn prune_audit(&mut self, position: &[u8]) {
+        if position.starts_with(Key::new(AUDIT, "").as_bytes()) {
+            self.changes.push((Key::raw(position), Write::Delete));
+            self.count(AUDIT_COUNT, -1, None);
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     manifest::{self, Manifest},
     record::{self, Version},
     store::{Committed, Meta, Sequence},
-    txn::{AUDIT, Txn},
+    txn::{AUDIT, Txn, Write},
 };
 
 const QUEUE: usize = 1024;
@@ -255,8 +255,13 @@ impl<'a> Pending<'a> {
             let stored = (value > 0).then(|| record::seal(version, &value.to_be_bytes()));
             self.set(key, stored);
         }
-        for (key, json) in txn.changes {
-            self.set(key, json.map(|json| record::seal(version, &json)));
+        for (key, write) in txn.changes {
+            match write {
+                Write::Put(json) => self.set(key, Some(record::seal(version, &json))),
+                Write::Delete => self.set(key, None),
+                Write::Ensure if self.get(&key)?.is_some() => {}
+                Write::Ensure => self.set(key, Some(record::seal(version, &[]))),
+            }
         }
         for (index, json) in txn.audit.iter().enumerate() {
             let mut id = sequence.to_be_bytes().to_vec();

@@ -105,26 +105,49 @@ async fn alices_tokens_are_hers_on_her_nodes_and_nobody_elses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_rests_on_a_withdrawn_rule_ends_with_it() {
-    let stage = Stage::start(&policy(ALL, "[]"), Mode::Capability).await;
-    let node = stage.join("alice", "alice@example.com").await;
-    let mut alice = stage.client(&node).await;
-    let id = registered(&mut alice).await;
-    let code = code(&mut alice, &id).await;
-    let token = redeem(&mut alice, &id, &code).await.field("refresh_token");
-    stage.tailnet.set_policy(&policy(NO_RESOURCE, "[]")).unwrap();
+async fn what_rests_on_a_withdrawn_rule_ends_within_a_second_and_does_not_come_back_with_it() {
+    let stage = Stage::start(&policy(ALL, ALL), Mode::Capability).await;
+    let (alice, bob) = (
+        stage.join("alice", "alice@example.com").await,
+        stage.join("bob", "bob@example.com").await,
+    );
+    let (mut alice, mut bob) = (stage.client(&alice).await, stage.client(&bob).await);
+    let mut tokens = Vec::new();
+    for client in [&mut alice, &mut bob] {
+        let id = registered(client).await;
+        let code = code(client, &id).await;
+        let token = redeem(client, &id, &code).await.field("refresh_token");
+        tokens.push((id, token));
+    }
+    let mut changes = stage.server_node().netmap_changes();
+    changes.mark_unchanged();
+    stage.tailnet.set_policy(&policy(NO_RESOURCE, ALL)).unwrap();
+    tokio::time::timeout(PATIENCE, changes.changed())
+        .await
+        .unwrap()
+        .unwrap();
     let begun = Instant::now();
-    let mut token = token;
+    let ended = |line: &str| line.contains("grant_ended") && line.contains("alice@example.com");
     loop {
-        let answer = refresh(&mut alice, &id, &token).await;
-        if answer.status != StatusCode::OK {
-            assert!(answer.field("error_description").contains("no rule"), "{}", answer.text);
+        let audit = stage.store().audit(None, 100).await.unwrap();
+        if let Some((_, line)) = audit.iter().find(|(_, line)| ended(line)) {
+            assert!(line.contains("no rule of the tailnet policy"), "{line}");
             break;
         }
-        token = answer.field("refresh_token");
-        assert!(begun.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{audit:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    println!("ended {} ms after the map message", begun.elapsed().as_millis());
+    changes.mark_unchanged();
+    stage.tailnet.set_policy(&policy(ALL, ALL)).unwrap();
+    tokio::time::timeout(PATIENCE, changes.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    let answer = refresh(&mut alice, &tokens[0].0, &tokens[0].1).await;
+    assert_eq!(answer.field("error"), "invalid_grant");
+    let answer = refresh(&mut bob, &tokens[1].0, &tokens[1].1).await;
+    assert_eq!(answer.status, StatusCode::OK, "bob lost nothing: {}", answer.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ fn request() -> Request {
         scopes: vec!["openid".into(), "mcp".into()],
         resources: vec![Resource::parse("https://mcp.example/a").unwrap()],
         nonce: None,
+        published_by: None,
         challenge: Challenge::read(&params).unwrap(),
         prompt: Prompt::default(),
         max_age: None,

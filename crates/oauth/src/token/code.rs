@@ -29,6 +29,12 @@ pub fn redeem(asking: &Asking<'_>, code: Option<Code>, issued: Option<Grant>, rn
     let Asking {
         client, caller, now, ..
     } = *asking;
+    if !client.grant_types.contains(&GrantType::AuthorizationCode) {
+        return Outcome::refused(
+            ErrorCode::UnauthorizedClient,
+            "grant_type authorization_code is not among those that this client registered",
+        );
+    }
     let wrong = "the code is wrong, expired or was redeemed already";
     let Some(code) = code else {
         return Outcome::refused(ErrorCode::InvalidGrant, wrong);

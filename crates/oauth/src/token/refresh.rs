@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Asking, Making, Outcome, Rules, Writes, narrowed_resources, still_allowed};
 use crate::{
+    client::GrantType,
     error::{ErrorCode, OAuthError},
     grant::{Grant, GrantId, Rotation, Sealed, Spent},
     params::Params,
@@ -99,6 +100,12 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
         now,
         ..
     } = *asking;
+    if !client.grant_types.contains(&GrantType::RefreshToken) {
+        return Outcome::refused(
+            ErrorCode::UnauthorizedClient,
+            "grant_type refresh_token is not among those that this client registered",
+        );
+    }
     let Some((grant, rotation)) = grant
         .filter(|grant| grant.authorization.client == client.id && grant.is_live(now))
         .and_then(|grant| grant.refresh.clone().map(|rotation| (grant, rotation)))

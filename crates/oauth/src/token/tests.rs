@@ -55,6 +55,7 @@ fn code() -> Code {
             resources: vec![Resource::parse("https://mcp.example/mcp").unwrap()],
             nonce: Some("n".into()),
             auth_time: NOW,
+            published_by: None,
         },
         redirect_uri: "http://localhost:5000/cb?x=1".into(),
         challenge: Challenge::read(&params).unwrap(),

@@ -91,16 +91,30 @@ pub(crate) async fn userinfo(app: &App, exchange: &Exchange, caller: &Caller, re
         event::refused("userinfo", exchange, caller, "", error);
         reply::challenge(error, "Bearer")
     };
-    let text = match (bearer_header(&parts.headers), &parts.method) {
-        (Some(text), _) => text.to_owned(),
-        (None, &Method::POST) => match body::form(&parts.headers, incoming, &app.config.limits).await {
-            Ok(params) => match params.required("access_token") {
-                Ok(text) => text.to_owned(),
-                Err(error) => return refuse(&error),
+    let header = bearer_header(&parts.headers);
+    // A POST whose token stands in the header need not have a body.
+    let has_form = header.is_none() || body::is(&parts.headers, "application/x-www-form-urlencoded");
+    let in_form = if parts.method == Method::POST && has_form {
+        match body::form(&parts.headers, incoming, &app.config.limits).await {
+            Ok(params) => match (params.one("access_token"), header) {
+                (Ok(Some(_)), Some(_)) => {
+                    let error = "access_token was sent in the form and in the Authorization header; send it once";
+                    return refuse(&OAuthError::new(ErrorCode::InvalidRequest, error));
+                }
+                (Ok(None), None) => {
+                    return refuse(&OAuthError::new(ErrorCode::InvalidRequest, "access_token is missing"));
+                }
+                (Ok(text), _) => text.map(str::to_owned),
+                (Err(error), _) => return refuse(&error),
             },
             Err(reply) => return reply,
-        },
-        (None, _) => {
+        }
+    } else {
+        None
+    };
+    let text = match header.map(str::to_owned).or(in_form) {
+        Some(text) => text,
+        None => {
             let error = OAuthError::new(
                 ErrorCode::InvalidToken,
                 "send the access token as Authorization: Bearer",

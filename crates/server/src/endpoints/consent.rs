@@ -14,6 +14,7 @@ use countersign_oauth::{
 use countersign_store::{CommitError, Due, DueKind, Held, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use time::OffsetDateTime;
 
 use crate::{
     app::{App, Exchange},
@@ -152,7 +153,7 @@ async fn decide(
 
 /// The ticket is spent whatever was clicked.
 fn spend(txn: &mut Txn, ticket: &Ticket) {
-    txn.delete::<Ticket>(ticket.id());
+    txn.remove(ticket);
     txn.delete::<Due>(
         Due {
             at: ticket.expires_at,
@@ -198,13 +199,19 @@ pub(crate) fn keep_code(txn: &mut Txn, code: &Code, client: &Client) -> Result<(
         id: code.hash.to_text(),
     })?;
     if let Some(at) = client.unused_until {
-        txn.put(&Client {
-            unused_until: None,
-            ..client.clone()
-        })?;
-        let client = client.id.clone();
-        txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
+        mark_used(txn, client, at)?;
     }
+    Ok(())
+}
+
+/// A client that has obtained a code or token is kept; `at` is when it would have been forgotten.
+pub(crate) fn mark_used(txn: &mut Txn, client: &Client, at: OffsetDateTime) -> Result<(), StoreError> {
+    txn.put(&Client {
+        unused_until: None,
+        ..client.clone()
+    })?;
+    let client = client.id.clone();
+    txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `GET`, `PUT` and `DELETE /register/{client}` (RFC 7592).
 
+use bytes::Bytes;
 use countersign_oauth::{
     audit::AuditRecord,
     caller::Caller,
@@ -7,7 +8,7 @@ use countersign_oauth::{
     error::{ErrorCode, OAuthError},
     manage,
     metadata::path,
-    register::{Request as Metadata, Response},
+    register::Response,
 };
 use countersign_store::{ByOwner, CommitError, Record as _, StoreError, UnusedUntil, clients_of};
 use http::{Method, Request};
@@ -20,6 +21,7 @@ use crate::{
     event::{self, Decision},
     reply::{self, Reply},
     status,
+    watch::{self, Whose},
 };
 
 const EVENT: &str = "client_managed";
@@ -41,13 +43,9 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
         if !body::is(&parts.headers, "application/json") {
             return reply::refuse(status::WRONG_TYPE, "Content-Type must be application/json");
         }
-        let bytes = match body::read(incoming, &app.config.limits).await {
-            Ok(bytes) => bytes,
+        match body::read(incoming, &app.config.limits).await {
+            Ok(bytes) => Some(bytes),
             Err(reply) => return reply,
-        };
-        match Metadata::parse(&bytes) {
-            Ok(metadata) => Some(metadata),
-            Err(error) => return refuse(exchange, caller, &id, &error),
         }
     } else {
         None
@@ -70,7 +68,7 @@ async fn manage(
     method: &Method,
     id: &str,
     token: Option<&str>,
-    metadata: Option<Metadata>,
+    metadata: Option<Bytes>,
 ) -> Result<Reply, Failure> {
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
@@ -78,12 +76,14 @@ async fn manage(
         let client = manage::admit(client.as_ref(), token, caller)?;
         let mut txn = reads.into_txn();
         let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
-        let (reply, done) = match &metadata {
+        let (reply, done, whose) = match &metadata {
             Some(metadata) => {
-                let changed = manage::replace(client, metadata.clone(), caller, exchange.now)?;
+                let changed = manage::replace(client, metadata, caller, exchange.now)?;
                 txn.put(&changed)?;
                 txn.audit(&audit("client_replaced"))?;
-                (shown(app, &changed, token), "replaced")
+                let unpublished = client.published.is_some() && changed.published.is_none();
+                let whose = unpublished.then_some(Whose::OthersThan(&client.owner));
+                (shown(app, &changed, token), "replaced", whose)
             }
             None if *method == Method::DELETE => {
                 txn.delete::<Client>(id);
@@ -102,12 +102,19 @@ async fn manage(
                     txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
                 }
                 txn.audit(&audit("client_deleted"))?;
-                (reply::body(status::GONE, "application/json", ""), "deleted")
+                (
+                    reply::body(status::GONE, "application/json", ""),
+                    "deleted",
+                    Some(Whose::Everybody),
+                )
             }
             None => return Ok(shown(app, client, token)),
         };
         match app.store.commit(txn).await {
             Ok(_) => {
+                if let Some(whose) = whose {
+                    watch::end_of_client(app, &client.id, &whose, exchange.now).await?;
+                }
                 event::decided(EVENT, caller, id, Decision::Allowed, &exchange.request_id, done);
                 return Ok(reply);
             }

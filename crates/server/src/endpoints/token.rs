@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::{
     app::{App, Exchange},
     body, clock,
-    endpoints::client_auth::Authenticated,
+    endpoints::{client_auth::Authenticated, consent},
     event::{self, Decision},
     reply::{self, Reply},
     signer::{SignError, Signer, Type},
@@ -171,13 +171,17 @@ fn transaction(
     result: &Result<Box<Tokens>, OAuthError>,
 ) -> Result<Option<Txn>, StoreError> {
     let opaque = result.as_ref().ok().and_then(|tokens| tokens.access.record());
-    let unchanged = writes.code.is_none() && writes.grant.is_none() && opaque.is_none();
+    let first_use = authenticated.client.unused_until.filter(|_| result.is_ok());
+    let unchanged = writes.code.is_none() && writes.grant.is_none() && opaque.is_none() && first_use.is_none();
     if unchanged && !suspicious && !authenticated.must_be_spent() {
         return Ok(None);
     }
     let client = &authenticated.client;
     let mut txn = reads.into_txn();
     authenticated.spend(&mut txn)?;
+    if let Some(at) = first_use {
+        consent::mark_used(&mut txn, client, at)?;
+    }
     if let Some(token) = opaque {
         txn.put(token)?;
         txn.put(&Due {

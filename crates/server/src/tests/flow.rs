@@ -382,7 +382,7 @@ async fn a_withdrawn_grant_or_node_ends_refreshing_at_once() {
     );
     node.facts.lock().policy = Policy::parse([ALL]);
     assert_eq!(refresh(&mut alice, &id, &token).await.status, StatusCode::OK);
-    rig.nodes.0.lock().clear();
+    rig.nodes.all.lock().clear();
     assert_eq!(refresh(&mut alice, &id, &token).await.json()["error"], "invalid_grant");
 }
 

@@ -216,8 +216,10 @@ async fn the_metadata_names_the_endpoint_and_registration_the_addresses() {
         .as_str()
         .unwrap()
         .replace("http://idp.example.ts.net", "");
-    let replaced =
-        json!({"redirect_uris": ["https://a.example/cb"], "post_logout_redirect_uris": ["https://a.example/y"]});
+    let replaced = json!({
+        "client_id": made["client_id"], "redirect_uris": ["https://a.example/cb"],
+        "post_logout_redirect_uris": ["https://a.example/y"],
+    });
     let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
     let answer = scene
         .browser

@@ -181,9 +181,9 @@ async fn an_unused_client_is_forgotten_after_a_day() {
     let made = rig.client(&Node::alice()).await.register(&public_client()).await.json();
     let id = ClientId::from_request(made["client_id"].as_str().unwrap());
     rig.seconds.fetch_add(24 * 3600 - 1, Relaxed);
-    assert_eq!(sweep::once(&rig.store, rig.now()).await.unwrap(), 0);
+    assert_eq!(sweep::clients(&rig.store, rig.now()).await.unwrap(), 0);
     rig.seconds.fetch_add(1, Relaxed);
-    assert_eq!(sweep::once(&rig.store, rig.now()).await.unwrap(), 1);
+    assert_eq!(sweep::clients(&rig.store, rig.now()).await.unwrap(), 1);
     assert!(
         rig.store
             .reads()
@@ -273,6 +273,7 @@ async fn an_owner_reads_replaces_and_deletes_a_client_with_its_registration_toke
     );
 
     let mut changed = public_client();
+    changed["client_id"] = made["client_id"].clone();
     changed["redirect_uris"] = json!(["https://new.example/cb"]);
     let put = alice.send(Method::PUT, &path, &auth, changed.to_string()).await;
     assert_eq!(put.json()["redirect_uris"], json!(["https://new.example/cb"]));

@@ -856,7 +856,7 @@ impl Sequence {
             0 if machine.present => {
                 machine.node.withdraw();
                 let id = machine.node.facts.lock().node_id.clone();
-                self.rig.nodes.0.lock().retain(|known| known.facts.lock().node_id != id);
+                self.rig.nodes.all.lock().remove(&id);
                 (machine.present, machine.http) = (false, None);
             }
             1 => machine.node.facts.lock().shared = true,
@@ -872,7 +872,7 @@ impl Sequence {
         if machine.present {
             let known = self.rig.nodes.node(&facts.node_id).is_some();
             if !known {
-                self.rig.nodes.0.lock().push(machine.node.clone());
+                self.rig.nodes.add(&machine.node);
             }
         }
         machine.doubtful = facts.shared || (facts.routes && matches!(machine.whose, Whose::User(..)));

@@ -193,3 +193,78 @@ fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
+
+/// What a netmap change costs with 10,000 grants: one that concerns no holder, one that concerns one, and one that takes
+/// everything.
+#[ignore = "a measurement, and only a release build is worth measuring"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_netmap_change_with_ten_thousand_grants() {
+    use countersign_oauth::grant::{Grant, GrantId};
+    use countersign_store::Txn;
+
+    const GRANTS: usize = 10_000;
+    for holders in [1, 100, GRANTS] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = countersign_store::OpenOptions {
+            folder: folder.path().join("store"),
+            node: "node".into(),
+            cache_bytes: 8 << 20,
+            entropy: [3; 16],
+        };
+        let store = Store::open(&options).unwrap();
+        let nodes = Nodes::new();
+        let rig = Rig::with(config(), store.clone(), nodes.clone()).await;
+        let mut alice = rig.client(&flow::alice()).await;
+        let id = flow::registered(&mut alice).await;
+        let code = flow::code(&mut alice, &id, &[("resource", flow::RESOURCE)]).await;
+        flow::redeem(&mut alice, &id, &code).await;
+        let like = store.scan::<Grant>(b"", None, 1).await.unwrap().records.remove(0);
+        let all: Vec<_> = (0..holders)
+            .map(|index| Node::user(1000 + index as i64, &format!("u{index}"), &[flow::ALL]))
+            .collect();
+        all.iter().for_each(|node| nodes.add(node));
+        for chunk in (0..GRANTS).collect::<Vec<_>>().chunks(500) {
+            let mut txn = Txn::new();
+            for index in chunk {
+                let mut grant = like.clone();
+                let holder = all[index % holders].facts.lock();
+                grant.id = GrantId::of(&(*index as u128).to_be_bytes());
+                grant.authorization.subject = countersign_oauth::subject::Subject::of(&holder);
+                grant.node_id = holder.node_id.clone();
+                txn.put(&grant).unwrap();
+            }
+            store.commit(txn).await.unwrap();
+        }
+        // As at a start: everything is looked at for the first time.
+        for what in [
+            "first look, nothing lost",
+            "nobody concerned",
+            "one holder",
+            "all but one",
+        ] {
+            let before = rig.counters().records_ended;
+            let lost = match what {
+                "one holder" => 1,
+                "all but one" => holders - 1,
+                _ => 0,
+            };
+            let skip = usize::from(what == "all but one");
+            for node in all.iter().skip(skip).take(lost) {
+                node.facts.lock().policy = Policy::default();
+            }
+            let expected = before + (lost * (GRANTS / holders)) as u64;
+            let (cpu, wall) = (cpu_seconds(), Instant::now());
+            nodes.announce();
+            while rig.counters().records_ended < expected {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(if lost == 0 { 1500 } else { 0 })).await;
+            println!(
+                "{holders:>5} holders, {what}: {:.0} ms CPU, {:.0} ms until {} records had ended",
+                (cpu_seconds() - cpu) * 1e3,
+                wall.elapsed().as_secs_f64() * 1e3,
+                rig.counters().records_ended - before,
+            );
+        }
+    }
+}

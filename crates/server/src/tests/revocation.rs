@@ -1,0 +1,409 @@
+//! What rested on the tailnet ends with it, within a second of the netmap change, and does not come back.
+
+use std::time::Instant;
+
+use countersign_oauth::{
+    authorize::Ticket,
+    grant::{Code, Grant},
+};
+use countersign_store::{Due, DueKind, Record};
+use tokio::task::JoinSet;
+
+use super::{
+    flow::{ALL, FORM, OURS, RESOURCE, alice, click, code, form, page, redeem, refresh, registered, text},
+    *,
+};
+
+/// Longer than anything takes here, on a machine that has much else to do, unless it never happens.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TO_MCP: [(&str, &str); 2] = [("resource", RESOURCE), ("scope", "read write offline_access")];
+
+async fn stored<R: Record>(rig: &Rig) -> Vec<R> {
+    rig.store.scan::<R>(b"", None, 1000).await.unwrap().records
+}
+
+/// Grants that are good, tickets, and codes that are not spent.
+async fn open(rig: &Rig) -> (usize, usize, usize) {
+    let grants = stored::<Grant>(rig).await;
+    let codes = stored::<Code>(rig).await;
+    (
+        grants.iter().filter(|grant| !grant.revoked).count(),
+        stored::<Ticket>(rig).await.len(),
+        codes.iter().filter(|code| !code.spent).count(),
+    )
+}
+
+/// Waits until as much as this is open, and says how long that took.
+async fn becomes(rig: &Rig, expected: (usize, usize, usize)) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let now = open(rig).await;
+        if now == expected {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{now:?} is open, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until so many records were ended or narrowed.
+async fn counted(rig: &Rig, records: u64) {
+    let begun = Instant::now();
+    while rig.counters().records_ended < records {
+        assert!(begun.elapsed() < PATIENCE, "{} records", rig.counters().records_ended);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(rig.counters().records_ended, records);
+}
+
+/// What a user has: a refresh token, a code and a page.
+struct Held {
+    client_id: String,
+    refresh_token: String,
+    code: String,
+    page: flow::Page,
+}
+
+async fn given(client: &mut Client, client_id: &str) -> Held {
+    let redeemed = code(client, client_id, &TO_MCP).await;
+    Held {
+        client_id: client_id.to_owned(),
+        refresh_token: text(&redeem(client, client_id, &redeemed).await, "refresh_token"),
+        code: code(client, client_id, &TO_MCP).await,
+        page: page(client, client_id, &TO_MCP).await,
+    }
+}
+
+impl Held {
+    /// Nothing of it is good for anything.
+    async fn is_over(&self, client: &mut Client) {
+        let answer = refresh(client, &self.client_id, &self.refresh_token).await;
+        assert_eq!(answer.json()["error"], "invalid_grant", "{}", answer.text);
+        let answer = redeem(client, &self.client_id, &self.code).await;
+        assert_eq!(answer.json()["error"], "invalid_grant", "{}", answer.text);
+        assert_eq!(click(client, &self.page, &OURS).await.status, StatusCode::BAD_REQUEST);
+    }
+
+    async fn is_good(&self, client: &mut Client) {
+        let answer = refresh(client, &self.client_id, &self.refresh_token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let answer = redeem(client, &self.client_id, &self.code).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(click(client, &self.page, &OURS).await.status, StatusCode::SEE_OTHER);
+    }
+}
+
+fn bob() -> Node {
+    Node::user(2, "bob", &[ALL])
+}
+
+async fn audit(rig: &Rig) -> Vec<Value> {
+    let lines = rig.store.audit(None, 1000).await.unwrap();
+    lines
+        .iter()
+        .map(|(_, line)| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_withdrawn_rule_ends_what_rested_on_it_and_its_return_revives_nothing() {
+    let rig = Rig::start(config()).await;
+    let (alice_node, bob_node) = (alice(), bob());
+    let (mut alice, mut bob) = (rig.client(&alice_node).await, rig.client(&bob_node).await);
+    let (of_alice, of_bob) = (registered(&mut alice).await, registered(&mut bob).await);
+    let (hers, his) = (given(&mut alice, &of_alice).await, given(&mut bob, &of_bob).await);
+    assert_eq!(open(&rig).await, (2, 2, 2));
+
+    alice_node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
+    rig.nodes.announce();
+    let took = becomes(&rig, (1, 1, 1)).await;
+    assert!(took < Duration::from_secs(1), "{took:?} after the netmap change");
+
+    let audit = audit(&rig).await;
+    for event in ["grant_ended", "code_ended", "consent_page_ended"] {
+        let line = audit.iter().find(|line| line["event"] == event).unwrap();
+        assert_eq!(
+            (&line["node_id"], &line["client"]),
+            (&json!("nalice"), &json!(of_alice)),
+            "{line}"
+        );
+        let why = line["detail"].as_str().unwrap();
+        assert!(why.contains("no rule") && why.contains(RESOURCE), "{why}");
+    }
+    let line = audit.iter().find(|line| line["event"] == "grant_ended").unwrap();
+    assert_eq!(line["user"], "alice");
+    counted(&rig, 3).await;
+    assert_eq!(rig.store.reads().counter("tickets/nalice").await.unwrap(), 0);
+    let due = stored::<Due>(&rig).await;
+    let kinds = [DueKind::Ticket, DueKind::Code, DueKind::Grant];
+    let due = due.iter().filter(|due| kinds.contains(&due.what)).count();
+    assert_eq!(due, 5, "what bob has, his spent code and alice's");
+
+    alice_node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    hers.is_over(&mut alice).await;
+    his.is_good(&mut bob).await;
+}
+
+#[tokio::test]
+async fn every_way_of_losing_its_ground_ends_a_record() {
+    let deny = r#"{"countersign":{"deny":true,"users":["alice"]}}"#;
+    let elsewhere = r#"{"users":["*"],"resources":["https://other.example/"]}"#;
+    let other_client = r#"{"countersign":{"users":["*"],"resources":["*"],"clients":["other"]}}"#;
+    let facts = |change: fn(&mut Caller)| move |_: &Rig, node: &Node| change(&mut node.facts.lock());
+    type Change = Box<dyn Fn(&Rig, &Node)>;
+    let policy = |rules: [&'static str; 2]| -> Change {
+        Box::new(move |_: &Rig, node: &Node| node.facts.lock().policy = Policy::parse(rules))
+    };
+    let changes: Vec<(&str, Change)> = vec![
+        ("no longer in the tailnet", Box::new(|rig, node| rig.nodes.remove(node))),
+        ("expired", Box::new(|_, node| node.withdraw())),
+        (
+            "belongs to tag:app now",
+            Box::new(facts(|alice| alice.who = Who::Tagged(vec!["tag:app".into()]))),
+        ),
+        ("advertises routes", Box::new(facts(|alice| alice.routes = true))),
+        ("shared in", Box::new(facts(|alice| alice.shared = true))),
+        ("rule 2", policy([ALL, deny])),
+        (RESOURCE, policy([elsewhere, r"{}"])),
+        ("no rule", policy([other_client, r"{}"])),
+    ];
+    for (why, change) in changes {
+        let rig = Rig::start(config()).await;
+        let node = alice();
+        let mut alice = rig.client(&node).await;
+        let id = registered(&mut alice).await;
+        given(&mut alice, &id).await;
+        change(&rig, &node);
+        rig.nodes.announce();
+        becomes(&rig, (0, 0, 0)).await;
+        let audit = audit(&rig).await;
+        let ended = audit.iter().find(|line| line["event"] == "grant_ended").unwrap();
+        assert!(ended["detail"].as_str().unwrap().contains(why), "{ended}");
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_scope_is_lost_for_good_and_the_rest_goes_on() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    let held = given(&mut alice, &id).await;
+    let reading = r#"{"countersign":{"users":["*"],"resources":["*"],"scopes":["read"]}}"#;
+    node.facts.lock().policy = Policy::parse([reading]);
+    rig.nodes.announce();
+    counted(&rig, 3).await;
+    node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    let answer = refresh(&mut alice, &id, &held.refresh_token).await;
+    assert_eq!(answer.json()["scope"], "read", "{}", answer.text);
+    let answer = redeem(&mut alice, &id, &held.code).await;
+    assert_eq!(answer.json()["scope"], "read", "{}", answer.text);
+    assert!(
+        audit(&rig).await.iter().any(|line| line["event"] == "grant_narrowed"
+            && line["detail"].as_str().unwrap().contains("write offline_access"))
+    );
+}
+
+#[tokio::test]
+async fn what_the_netmap_does_not_withdraw_stays() {
+    let rig = Rig::start(config()).await;
+    let (alice_node, bob_node) = (alice(), bob());
+    let (mut alice, mut bob) = (rig.client(&alice_node).await, rig.client(&bob_node).await);
+    let (of_alice, of_bob) = (registered(&mut alice).await, registered(&mut bob).await);
+    let hers = given(&mut alice, &of_alice).await;
+    let old = |node: &Node| node.facts.lock().netmap_age = Duration::from_secs(90_000);
+    let fresh = |node: &Node| node.facts.lock().netmap_age = Duration::ZERO;
+
+    // Nobody to ask, a netmap that is too old, a policy that cannot be read. Bob's loss shows that a look has happened.
+    for round in 0..3 {
+        given(&mut bob, &of_bob).await;
+        match round {
+            0 => {
+                rig.nodes.joined.store(false, Relaxed);
+                rig.nodes.announce();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert_eq!(open(&rig).await, (2, 2, 2));
+                rig.nodes.joined.store(true, Relaxed);
+            }
+            1 => {
+                old(&alice_node);
+                alice_node.facts.lock().policy = Policy::default();
+            }
+            _ => alice_node.facts.lock().policy = Policy::parse([ALL, r#"{"deny":true}"#]),
+        }
+        bob_node.facts.lock().policy = Policy::default();
+        rig.nodes.announce();
+        becomes(&rig, (1, 1, 1)).await;
+        fresh(&alice_node);
+        for node in [&alice_node, &bob_node] {
+            node.facts.lock().policy = Policy::parse([ALL]);
+        }
+        rig.nodes.announce();
+    }
+    hers.is_good(&mut alice).await;
+}
+
+#[tokio::test]
+async fn what_an_old_netmap_could_not_decide_is_decided_by_the_next() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    given(&mut alice, &id).await;
+    node.facts.lock().netmap_age = Duration::from_secs(90_000);
+    node.facts.lock().policy = Policy::default();
+    rig.nodes.announce();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(open(&rig).await, (1, 1, 1));
+    node.facts.lock().netmap_age = Duration::ZERO;
+    rig.nodes.announce();
+    becomes(&rig, (0, 0, 0)).await;
+}
+
+#[tokio::test]
+async fn what_changed_while_the_server_was_down_has_ended_before_it_answers() {
+    let store = Store::in_memory().unwrap();
+    let nodes = Nodes::new();
+    let node = alice();
+    let rig = Rig::with(config(), store.clone(), nodes.clone()).await;
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    let held = given(&mut alice, &id).await;
+    drop(alice);
+    rig.stop.cancel();
+    rig.task.await.unwrap().unwrap();
+
+    node.facts.lock().policy = Policy::default();
+    let rig = Rig::with(config(), store, nodes).await;
+    let mut alice = rig.client(&node).await;
+    assert_eq!(alice.get("/").await.status, StatusCode::OK);
+    assert_eq!(open(&rig).await, (0, 0, 0));
+    node.facts.lock().policy = Policy::parse([ALL]);
+    held.is_over(&mut alice).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_slips_through_that_is_made_while_the_rule_goes() {
+    for round in 0..12_u64 {
+        let rig = Arc::new(Rig::start(config()).await);
+        let node = alice();
+        let mut first = rig.client(&node).await;
+        let id = registered(&mut first).await;
+        let mut codes = Vec::new();
+        for _ in 0..8 {
+            codes.push(code(&mut first, &id, &TO_MCP).await);
+        }
+        let mut requests = JoinSet::new();
+        for code in codes {
+            let (rig, node, id) = (Arc::clone(&rig), node.clone(), id.clone());
+            requests.spawn(async move {
+                let mut client = rig.client(&node).await;
+                let redeemed = redeem(&mut client, &id, &code).await;
+                // A page that is made of nothing but the netmap.
+                client.get(&flow::authorize_path(&id, &TO_MCP)).await;
+                let token = redeemed.json()["refresh_token"].as_str().map(str::to_owned)?;
+                let refreshed = refresh(&mut client, &id, &token).await;
+                Some(refreshed.json()["refresh_token"].as_str().map_or(token, str::to_owned))
+            });
+        }
+        tokio::time::sleep(Duration::from_micros(700 * round)).await;
+        node.facts.lock().policy = Policy::default();
+        rig.nodes.announce();
+        let tokens = requests.join_all().await;
+        becomes(&rig, (0, 0, 0)).await;
+        node.facts.lock().policy = Policy::parse([ALL]);
+        rig.nodes.announce();
+        for token in tokens.into_iter().flatten() {
+            assert_eq!(refresh(&mut first, &id, &token).await.json()["error"], "invalid_grant");
+        }
+        assert_eq!(open(&rig).await, (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_no_longer_published_is_lost_to_everybody_but_its_owner() {
+    let rig = Rig::start(config()).await;
+    let publishing = r#"{"countersign":{"publish_clients":true}}"#;
+    let alice_node = Node::user(1, "alice", &[ALL, publishing]);
+    let (mut alice, mut bob) = (rig.client(&alice_node).await, rig.client(&bob()).await);
+    let id = registered(&mut alice).await;
+    let (hers, his) = (given(&mut alice, &id).await, given(&mut bob, &id).await);
+    alice_node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    becomes(&rig, (1, 1, 1)).await;
+    alice_node.facts.lock().policy = Policy::parse([ALL, publishing]);
+    rig.nodes.announce();
+    his.is_over(&mut bob).await;
+    hers.is_good(&mut alice).await;
+}
+
+#[tokio::test]
+async fn a_grant_ends_with_the_node_that_redeemed_it() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let server_node = Node::user(7, "app", &[]);
+    let mut server = rig.client(&server_node).await;
+    let made = alice
+        .register(&json!({
+            "redirect_uris": ["http://localhost/callback"], "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "client_secret_post",
+        }))
+        .await;
+    let (id, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
+    let code = code(&mut alice, &id, &TO_MCP).await;
+    let body = form(&[
+        ("grant_type", "authorization_code"),
+        ("client_id", &id),
+        ("client_secret", &secret),
+        ("code", &code),
+        ("code_verifier", flow::VERIFIER),
+    ]);
+    let answer = server.send(Method::POST, "/token", &[FORM], body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(open(&rig).await, (1, 0, 0));
+    rig.nodes.remove(&server_node);
+    rig.nodes.announce();
+    becomes(&rig, (0, 0, 0)).await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_time_is_over_takes_its_grants_along_at_the_next_look() {
+    let rig = Rig::start(config()).await;
+    let end = (rig.now() + Duration::from_secs(30))
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap();
+    let short = format!(r#"{{"countersign":{{"users":["*"],"resources":["*"],"expires":"{end}"}}}}"#);
+    let node = Node::user(1, "alice", &[r#"{"allow_dcr":true}"#, &short]);
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    let code = code(&mut alice, &id, &TO_MCP).await;
+    redeem(&mut alice, &id, &code).await;
+    rig.nodes.announce();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(open(&rig).await, (1, 0, 0));
+    rig.seconds.fetch_add(30, Relaxed);
+    // As the minute does.
+    rig.nodes.announce();
+    becomes(&rig, (0, 0, 0)).await;
+}
+
+#[tokio::test]
+async fn a_rule_that_comes_and_goes_between_two_looks_leaves_nothing_behind() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    for round in 0..10 {
+        given(&mut alice, &id).await;
+        // As the netmap was at the last look, from the second round on.
+        node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
+        rig.nodes.announce();
+        becomes(&rig, (0, 0, 0)).await;
+        node.facts.lock().policy = Policy::parse([ALL]);
+        if round % 2 == 0 {
+            rig.nodes.announce();
+        }
+    }
+}

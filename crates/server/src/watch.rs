@@ -1,0 +1,307 @@
+//! Ends what rested on what the tailnet has withdrawn.
+//!
+//! Each change of the netmap comes in, and every page that waits, code and grant whose user, node, tag or rule is gone
+//! is ended in the store, with an audit record, so that nothing comes back when the rule does. A use between the change
+//! and its end is refused as ever, because each use asks the netmap itself.
+//!
+//! The index in the store names the nodes that records rest on. What the netmap says about each is compared with what it
+//! said when its records were last looked at, and only the records of nodes for which that differs are read. The first
+//! look, before anything is served, knows of no earlier one and so finds what changed while the process was down.
+//!
+//! A request that decides while this runs cannot slip through. Whatever it spends (a page, a code, a refresh token) is in
+//! the index, and one of the two transactions conflicts. What a request makes of nothing but the netmap is reported by
+//! [`Steady`].
+
+mod ending;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_oauth::footing::{Ground, Presence, Verdict, judge};
+use countersign_store::{Anchor, CommitError, StoreError, Txn};
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+
+use self::ending::Loss;
+pub(crate) use self::ending::{Ending, Whose, end_of_client};
+use crate::{app::App, clock, counters::bump};
+
+/// Rules end by themselves and a look may have failed: everything is compared this often, whatever happens.
+const EVERY: Duration = Duration::from_secs(60);
+/// Records that are read and ended at once.
+const PAGE: usize = 100;
+/// After that many looks at a node whose records keep moving, the rest is left to the next change or minute.
+const ROUNDS: usize = 8;
+/// Nodes whose facts are kept between two records.
+const KEPT: usize = 1024;
+/// Nodes in doubt that are remembered; beyond that all are looked at.
+const MAX_DOUBTS: usize = 1024;
+/// The longest pause after a look.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Nodes whose records have to be looked at, whatever the netmap says about them.
+#[derive(Default)]
+pub(crate) struct Doubts {
+    nodes: Mutex<BTreeSet<String>>,
+    wake: Notify,
+}
+
+impl Doubts {
+    fn add(&self, node_id: &str) {
+        let mut nodes = self.nodes.lock();
+        if nodes.len() <= MAX_DOUBTS {
+            nodes.insert(node_id.to_owned());
+        }
+    }
+
+    fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.nodes.lock())
+    }
+}
+
+/// One request, for what it may make of nothing but the netmap. At its end, also when its client hangs up, its node is in
+/// doubt: at once if the netmap changed meanwhile, and otherwise at the next look, because the netmap may change twice
+/// until then and look as it did before the request.
+pub(crate) struct Steady<'a> {
+    app: &'a App,
+    node_id: String,
+    version: u64,
+    makes: bool,
+}
+
+impl<'a> Steady<'a> {
+    /// To be made with the `version` that was read before the facts about the node. `makes` says whether the request may
+    /// make a record out of nothing but the netmap; all others are made of one that is in the index.
+    pub(crate) fn new(app: &'a App, node_id: &str, version: u64, makes: bool) -> Self {
+        let node_id = node_id.to_owned();
+        Self {
+            app,
+            node_id,
+            version,
+            makes,
+        }
+    }
+}
+
+impl Drop for Steady<'_> {
+    fn drop(&mut self) {
+        let changed = self.app.netmap_version() != self.version;
+        if self.makes || changed {
+            self.app.doubts.add(&self.node_id);
+        }
+        if changed {
+            self.app.doubts.wake.notify_one();
+        }
+    }
+}
+
+/// What was known of a node when its records were last looked at.
+struct Seen {
+    /// See [`Directory::mark`](crate::Directory::mark).
+    mark: u64,
+    /// When a rule of it ends by itself.
+    until: Option<OffsetDateTime>,
+    /// The look at which it still had records.
+    look: u64,
+}
+
+/// Looks at what rests on the tailnet. One for each server.
+pub(crate) struct Watcher {
+    app: Arc<App>,
+    changes: watch::Receiver<u64>,
+    seen: HashMap<String, Seen>,
+    facts: HashMap<String, Arc<Presence>>,
+    look: u64,
+}
+
+impl Watcher {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self {
+            changes: app.directory.changes(),
+            app,
+            seen: HashMap::new(),
+            facts: HashMap::new(),
+            look: 0,
+        }
+    }
+
+    /// Looks after each change, for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let app = Arc::clone(&self.app);
+            tokio::select! {
+                // An error means that the node has stopped: there is no netmap to compare with any more.
+                Ok(()) = self.changes.changed() => {}
+                () = app.doubts.wake.notified() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            let begun = clock::monotonic();
+            let looked = self.look(self.app.clock.now()).await;
+            let took = clock::monotonic().saturating_duration_since(begun);
+            match looked {
+                Ok(0) => {}
+                Ok(ended) => tracing::info!(
+                    event = "records_ended",
+                    ended,
+                    milliseconds = took.as_millis(),
+                    "the tailnet withdrew what {ended} records rested on"
+                ),
+                Err(error) => {
+                    tracing::error!(%error, "what rests on the tailnet could not be looked at; it is tried again");
+                    self.seen.clear();
+                    app.doubts.wake.notify_one();
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            // In a tailnet that never rests, at most a fifth of the time goes into this.
+            tokio::time::sleep((took * 4).min(PAUSE)).await;
+        }
+    }
+
+    /// Ends what the netmap no longer carries at `now`; says how many records.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was ended until then stays so.
+    pub(crate) async fn look(&mut self, now: OffsetDateTime) -> Result<usize, StoreError> {
+        // Before anything is read, so that a change during the look brings another.
+        self.changes.mark_unchanged();
+        let doubts = self.app.doubts.take();
+        self.look += 1;
+        let (mut ended, mut nodes) = (0, 0_u32);
+        let mut after = None;
+        while let Some(node) = self.app.store.next_anchored_node(after.as_deref()).await? {
+            let mark = self.app.directory.mark(&node);
+            let doubted = doubts.len() > MAX_DOUBTS || doubts.contains(&node);
+            match self.seen.get_mut(&node) {
+                Some(seen) if seen.mark == mark && seen.until.is_none_or(|end| now < end) && !doubted => {
+                    seen.look = self.look;
+                }
+                _ => ended += self.look_at(&node, mark, now).await?,
+            }
+            nodes += 1;
+            if nodes.is_multiple_of(64) {
+                tokio::task::yield_now().await;
+            }
+            after = Some(node);
+        }
+        self.facts.clear();
+        let look = self.look;
+        self.seen.retain(|_, seen| seen.look == look);
+        Ok(ended)
+    }
+
+    async fn look_at(&mut self, node: &str, mark: u64, now: OffsetDateTime) -> Result<usize, StoreError> {
+        // Of this very moment, also where another node's look has asked for it.
+        self.facts.remove(node);
+        let presence = self.facts_of(node);
+        if matches!(*presence, Presence::Unknown) {
+            return Ok(0);
+        }
+        let mut ended = 0;
+        for _ in 0..ROUNDS {
+            let round = self.round(node, now).await?;
+            ended += round.ended;
+            if !round.moved {
+                break;
+            }
+        }
+        let live = presence.here();
+        // With an old netmap nothing was decided, so the next look is to decide it.
+        if live.is_none_or(|live| live.netmap_age <= self.app.tokens.authorize.identity.netmap_max_age) {
+            let until = live.and_then(|live| live.policy.next_end(now));
+            let look = self.look;
+            self.seen.insert(node.to_owned(), Seen { mark, until, look });
+        }
+        Ok(ended)
+    }
+
+    fn facts_of(&mut self, node: &str) -> Arc<Presence> {
+        if let Some(known) = self.facts.get(node) {
+            return Arc::clone(known);
+        }
+        if self.facts.len() >= KEPT {
+            self.facts.clear();
+        }
+        let presence = Arc::new(self.app.directory.presence(node));
+        self.facts.insert(node.to_owned(), Arc::clone(&presence));
+        presence
+    }
+
+    /// One walk over the records of a node.
+    async fn round(&mut self, node: &str, now: OffsetDateTime) -> Result<Round, StoreError> {
+        let anchor = Anchor::Node(node);
+        let mut round = Round::default();
+        let mut position = None;
+        loop {
+            let page = self.app.store.resting_on(&anchor, position.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(round) };
+            position = Some(last.position.clone());
+            let mut txn = Txn::new();
+            let mut losses = Vec::new();
+            for found in &page {
+                match ending::sight(self, found, now).await? {
+                    Sight::Stands => {}
+                    Sight::Moved => {
+                        // Spent or ended meanwhile; what it became stands elsewhere in the index.
+                        round.moved = true;
+                        txn.forget_resting(&anchor, found);
+                    }
+                    Sight::Lost(mut loss) => {
+                        txn.append(loss.take());
+                        losses.push(loss);
+                    }
+                }
+            }
+            if txn.is_empty() {
+                continue;
+            }
+            match self.app.store.commit(txn).await {
+                Ok(_) => {
+                    round.ended += losses.len();
+                    for loss in &losses {
+                        bump(&self.app.counters.records_ended);
+                        loss.log();
+                    }
+                }
+                Err(CommitError::Conflict(_)) => round.moved = true,
+                Err(CommitError::Store(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// What becomes of one record.
+    fn judge<R: Ending>(&mut self, record: &R, now: OffsetDateTime) -> Verdict {
+        let footing = record.footing();
+        let subject = self.facts_of(footing.node_id);
+        let bound_to = footing.bound_to.map(|node| self.facts_of(node));
+        let published_by = footing.published_by.map(|publisher| self.facts_of(&publisher.node_id));
+        let ground = Ground {
+            subject: &subject,
+            bound_to: bound_to.as_deref(),
+            published_by: published_by.as_deref(),
+        };
+        judge(&footing, &ground, &self.app.tokens.authorize, now)
+    }
+}
+
+/// What one walk over the records of a node did.
+#[derive(Default)]
+struct Round {
+    ended: usize,
+    /// Whether a record changed under the walk, so that another is needed.
+    moved: bool,
+}
+
+/// What a look at one entry of the index found.
+enum Sight {
+    /// The record stays.
+    Stands,
+    /// There is nothing to end there any more.
+    Moved,
+    /// It ends, or loses a part.
+    Lost(Box<Loss>),
+}
