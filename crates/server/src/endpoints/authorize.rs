@@ -6,12 +6,13 @@ use countersign_oauth::{
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
+    grant::Code,
     hint::Hint,
     params::Params,
     prompt::{self, Browser},
     remembered,
 };
-use countersign_store::{CommitError, Due, DueKind, Record as _, StoreError, Txn};
+use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 
@@ -103,19 +104,10 @@ async fn answer(
                 return show(app, caller, &question, &client, may_be_remembered).await;
             }
             prompt::Outcome::Answered { answer, code } => {
-                let mut txn = reads.into_txn();
-                consent::keep_code(&mut txn, &code, &client)?;
-                let audit = AuditRecord::by(caller, "code_without_click", &exchange.request_id, exchange.now);
-                txn.audit(&audit.about(&client.id).with_detail(code.authorization.scopes.join(" ")))?;
-                match app.store.commit(txn).await {
-                    Ok(_) => {
-                        let why = "the user consented to this before";
-                        log(exchange, caller, id.as_str(), Decision::Allowed, why);
-                        return Ok(reply::answer(&answer));
-                    }
-                    // The session or consent ended at this moment: decide again.
-                    Err(CommitError::Conflict(_)) => {}
-                    Err(CommitError::Store(error)) => return Err(error.into()),
+                if keep(app, exchange, caller, reads, &code, &client).await? {
+                    let why = "the user consented to this before";
+                    log(exchange, caller, id.as_str(), Decision::Allowed, why);
+                    return Ok(reply::answer(&answer));
                 }
             }
         }
@@ -124,6 +116,27 @@ async fn answer(
         status::OVERLOADED,
         "too much changes at once for this client; try again",
     ))
+}
+
+/// Keeps a code that was given without a click. False when what it rests on changed at this moment: the session or the
+/// consent may have ended, so it is decided again.
+async fn keep(
+    app: &App,
+    exchange: &Exchange,
+    caller: &Caller,
+    reads: Reads<'_>,
+    code: &Code,
+    client: &Client,
+) -> Result<bool, StoreError> {
+    let mut txn = reads.into_txn();
+    consent::keep_code(&mut txn, code, client)?;
+    let audit = AuditRecord::by(caller, "code_without_click", &exchange.request_id, exchange.now);
+    txn.audit(&audit.about(&client.id).with_detail(code.authorization.scopes.join(" ")))?;
+    match app.store.commit(txn).await {
+        Ok(_) => Ok(true),
+        Err(CommitError::Conflict(_)) => Ok(false),
+        Err(CommitError::Store(error)) => Err(error),
+    }
 }
 
 /// What the request says by `id_token_hint`.
