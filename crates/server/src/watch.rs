@@ -34,7 +34,7 @@ use crate::{app::App, clock, counters::bump};
 const EVERY: Duration = Duration::from_secs(60);
 /// Records that are read and ended at once.
 const PAGE: usize = 100;
-/// After that many looks at a node whose records keep moving, the rest is left to the next change or minute.
+/// After that many walks over a node whose records keep moving, the rest is left to the next change or minute.
 const ROUNDS: usize = 8;
 /// Nodes whose facts are kept between two records.
 const KEPT: usize = 1024;
@@ -171,7 +171,8 @@ impl Watcher {
         self.changes.mark_unchanged();
         let doubts = self.app.doubts.take();
         self.look += 1;
-        let (mut ended, mut nodes) = (0, 0_u32);
+        let mut batch = Batch::default();
+        let mut nodes = 0_u32;
         let mut after = None;
         while let Some(node) = self.app.store.next_anchored_node(after.as_deref()).await? {
             let mark = self.app.directory.mark(&node);
@@ -180,7 +181,7 @@ impl Watcher {
                 Some(seen) if seen.mark == mark && seen.until.is_none_or(|end| now < end) && !doubted => {
                     seen.look = self.look;
                 }
-                _ => ended += self.look_at(&node, mark, now).await?,
+                _ => self.look_at(&node, mark, now, &mut batch).await?,
             }
             nodes += 1;
             if nodes.is_multiple_of(64) {
@@ -188,27 +189,36 @@ impl Watcher {
             }
             after = Some(node);
         }
+        self.flush(&mut batch).await?;
+        for _ in 0..ROUNDS {
+            for node in std::mem::take(&mut batch.again) {
+                self.walk(&node, now, &mut batch).await?;
+                self.flush(&mut batch).await?;
+            }
+        }
+        for node in &batch.again {
+            self.seen.remove(node);
+        }
         self.facts.clear();
         let look = self.look;
         self.seen.retain(|_, seen| seen.look == look);
-        Ok(ended)
+        Ok(batch.ended)
     }
 
-    async fn look_at(&mut self, node: &str, mark: u64, now: OffsetDateTime) -> Result<usize, StoreError> {
+    async fn look_at(
+        &mut self,
+        node: &str,
+        mark: u64,
+        now: OffsetDateTime,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
         // Of this very moment, also where another node's look has asked for it.
         self.facts.remove(node);
         let presence = self.facts_of(node);
         if matches!(*presence, Presence::Unknown) {
-            return Ok(0);
+            return Ok(());
         }
-        let mut ended = 0;
-        for _ in 0..ROUNDS {
-            let round = self.round(node, now).await?;
-            ended += round.ended;
-            if !round.moved {
-                break;
-            }
-        }
+        self.walk(node, now, batch).await?;
         let live = presence.here();
         // With an old netmap nothing was decided, so the next look is to decide it.
         if live.is_none_or(|live| live.netmap_age <= self.app.tokens.authorize.identity.netmap_max_age) {
@@ -216,7 +226,7 @@ impl Watcher {
             let look = self.look;
             self.seen.insert(node.to_owned(), Seen { mark, until, look });
         }
-        Ok(ended)
+        Ok(())
     }
 
     fn facts_of(&mut self, node: &str) -> Arc<Presence> {
@@ -231,46 +241,62 @@ impl Watcher {
         presence
     }
 
-    /// One walk over the records of a node.
-    async fn round(&mut self, node: &str, now: OffsetDateTime) -> Result<Round, StoreError> {
+    /// Judges every record of a node.
+    async fn walk(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
         let anchor = Anchor::Node(node);
-        let mut round = Round::default();
         let mut position = None;
         loop {
             let page = self.app.store.resting_on(&anchor, position.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(round) };
+            let Some(last) = page.last() else { return Ok(()) };
             position = Some(last.position.clone());
-            let mut txn = Txn::new();
-            let mut losses = Vec::new();
             for found in &page {
+                // One that rests on two nodes is met twice.
+                let name = (found.kind as u8, found.id.clone());
+                if batch.records.contains(&name) {
+                    continue;
+                }
                 match ending::sight(self, found, now).await? {
                     Sight::Stands => {}
                     Sight::Moved => {
                         // Spent or ended meanwhile; what it became stands elsewhere in the index.
-                        round.moved = true;
-                        txn.forget_resting(&anchor, found);
+                        batch.again.insert(node.to_owned());
+                        batch.txn.forget_resting(&anchor, found);
                     }
                     Sight::Lost(mut loss) => {
-                        txn.append(loss.take());
-                        losses.push(loss);
+                        batch.nodes.insert(node.to_owned());
+                        batch.records.insert(name);
+                        batch.txn.append(loss.take());
+                        batch.losses.push(*loss);
                     }
                 }
             }
-            if txn.is_empty() {
-                continue;
-            }
-            match self.app.store.commit(txn).await {
-                Ok(_) => {
-                    round.ended += losses.len();
-                    for loss in &losses {
-                        bump(&self.app.counters.records_ended);
-                        loss.log();
-                    }
-                }
-                Err(CommitError::Conflict(_)) => round.moved = true,
-                Err(CommitError::Store(error)) => return Err(error),
+            if batch.losses.len() >= PAGE {
+                self.flush(batch).await?;
             }
         }
+    }
+
+    /// Writes what was found, all of it or nothing.
+    async fn flush(&self, batch: &mut Batch) -> Result<(), StoreError> {
+        let txn = std::mem::take(&mut batch.txn);
+        let losses = std::mem::take(&mut batch.losses);
+        let nodes = std::mem::take(&mut batch.nodes);
+        batch.records.clear();
+        if txn.is_empty() {
+            return Ok(());
+        }
+        match self.app.store.commit(txn).await {
+            Ok(_) => {
+                batch.ended += losses.len();
+                for loss in &losses {
+                    bump(&self.app.counters.records_ended);
+                    loss.log();
+                }
+            }
+            Err(CommitError::Conflict(_)) => batch.again.extend(nodes),
+            Err(CommitError::Store(error)) => return Err(error),
+        }
+        Ok(())
     }
 
     /// What becomes of one record.
@@ -288,12 +314,19 @@ impl Watcher {
     }
 }
 
-/// What one walk over the records of a node did.
+/// What a look has found and not yet written.
 #[derive(Default)]
-struct Round {
+struct Batch {
+    txn: Txn,
+    losses: Vec<Loss>,
+    /// Which records are in it, by table and id.
+    records: BTreeSet<(u8, String)>,
+    /// Whose they are.
+    nodes: BTreeSet<String>,
+    /// Nodes of which a record changed under the walk, so that they need another.
+    again: BTreeSet<String>,
+    /// How many records have ended so far.
     ended: usize,
-    /// Whether a record changed under the walk, so that another is needed.
-    moved: bool,
 }
 
 /// What a look at one entry of the index found.

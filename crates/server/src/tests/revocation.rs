@@ -5,6 +5,8 @@ use std::time::Instant;
 use countersign_oauth::{
     authorize::Ticket,
     grant::{Code, Grant},
+    remembered::Remembered,
+    session::Session,
 };
 use countersign_store::{Due, DueKind, Record};
 use tokio::task::JoinSet;
@@ -342,7 +344,8 @@ async fn a_client_that_is_no_longer_published_is_lost_to_everybody_but_its_owner
 #[tokio::test]
 async fn a_grant_ends_with_the_node_that_redeemed_it() {
     let rig = Rig::start(config()).await;
-    let mut alice = rig.client(&alice()).await;
+    let alice_node = alice();
+    let mut alice = rig.client(&alice_node).await;
     let server_node = Node::user(7, "app", &[]);
     let mut server = rig.client(&server_node).await;
     let made = alice
@@ -364,8 +367,13 @@ async fn a_grant_ends_with_the_node_that_redeemed_it() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(open(&rig).await, (1, 0, 0));
     rig.nodes.remove(&server_node);
+    alice_node.facts.lock().policy = Policy::default();
     rig.nodes.announce();
     becomes(&rig, (0, 0, 0)).await;
+    counted(&rig, 1).await;
+    let ended = audit(&rig).await;
+    let ended = ended.iter().filter(|line| line["event"] == "grant_ended");
+    assert_eq!(ended.count(), 1, "though two nodes that it rests on changed");
 }
 
 #[tokio::test]
@@ -405,5 +413,75 @@ async fn a_rule_that_comes_and_goes_between_two_looks_leaves_nothing_behind() {
         if round % 2 == 0 {
             rig.nodes.announce();
         }
+    }
+}
+
+#[tokio::test]
+async fn sessions_and_remembered_consents_end_with_their_ground() {
+    let rig = Rig::start(config()).await;
+    let publishing = r#"{"countersign":{"publish_clients":true}}"#;
+    let app_node = Node::user(7, "app", &[ALL, publishing]);
+    let (bob_node, mut app) = (bob(), rig.client(&app_node).await);
+    let made = app
+        .register(&json!({
+            "redirect_uris": ["https://app.example/cb"], "token_endpoint_auth_method": "none",
+            "grant_types": ["authorization_code", "refresh_token"],
+        }))
+        .await;
+    let id = text(&made, "client_id");
+    let mut bob = rig.client(&bob_node).await;
+    let path = flow::authorize_path(&id, &TO_MCP).replace(
+        "http%3A%2F%2Flocalhost%3A5000%2Fcallback",
+        "https%3A%2F%2Fapp.example%2Fcb",
+    );
+    let remember = async |bob: &mut Client| {
+        let page = bob.get(&path).await;
+        let ticket = flow::field(&page.text, "name=\"ticket\" value=\"", '"');
+        let cookie = page.header("set-cookie").split(';').next().unwrap();
+        let pairs = [("ticket", ticket), ("choice", "allow"), ("remember", "yes")];
+        let headers = [FORM, OURS[0], ("cookie", cookie)];
+        let answer = bob
+            .send(Method::POST, "/authorize/consent", &headers, form(&pairs))
+            .await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    };
+    let kept = async || {
+        (
+            stored::<Session>(&rig).await.len(),
+            stored::<Remembered>(&rig).await.len(),
+        )
+    };
+
+    remember(&mut bob).await;
+    assert_eq!(kept().await, (1, 1));
+    app_node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    becomes(&rig, (0, 0, 0)).await;
+    counted(&rig, 2).await;
+    assert_eq!(kept().await, (1, 0), "the client is not his, the session is");
+
+    app_node.facts.lock().policy = Policy::parse([ALL, publishing]);
+    rig.nodes.announce();
+    remember(&mut bob).await;
+    let reading = r#"{"countersign":{"users":["*"],"resources":["*"],"scopes":["read"]}}"#;
+    bob_node.facts.lock().policy = Policy::parse([reading]);
+    rig.nodes.announce();
+    counted(&rig, 4).await;
+    assert_eq!(kept().await.1, 0, "it stands for exactly what was shown");
+
+    rig.nodes.remove(&bob_node);
+    rig.nodes.announce();
+    becomes(&rig, (0, 0, 0)).await;
+    let begun = Instant::now();
+    while kept().await != (0, 0) {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let audit = audit(&rig).await;
+    for event in ["session_ended", "remembered_consent_ended"] {
+        assert!(
+            audit.iter().any(|line| line["event"] == event && line["user"] == "bob"),
+            "{event}"
+        );
     }
 }
