@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Asks the running server, whose answer `expect` takes out of [`Answer`](crate::socket::Answer).
+/// Asks the running server, whose answer `expect` takes out of [`Answer`].
 ///
 /// # Errors
 /// How the process ends, after the person at the terminal was told why.
