@@ -43,6 +43,10 @@ impl Backend for Memory {
         Ok(())
     }
 
+    fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn size(&self) -> u64 {
         0
     }

@@ -347,3 +347,105 @@ fn new_manifest_only(folder: &TempDir) -> Manifest {
     make_folder(&options.folder).unwrap();
     new_manifest(&options).unwrap()
 }
+
+/// What a kill leaves: the files as they are while the store is open, in another folder.
+fn killed(folder: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("store"), copy.path().join("store"));
+    for place in ["", "db", "db/blobs"] {
+        fs::create_dir_all(to.join(place)).unwrap();
+        for entry in fs::read_dir(from.join(place)).unwrap().flatten() {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), to.join(place).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_the_database_had_not_written_comes_back_from_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).unwrap();
+    put(&store, &note("kept", "1")).await;
+    put(&store, &note("changed", "1")).await;
+    put(&store, &note("changed", "2")).await;
+    put(&store, &note("deleted", "1")).await;
+    let mut txn = Txn::new();
+    txn.delete::<Note>("deleted");
+    txn.count("count", 3, None);
+    let last = store.commit(txn).await.unwrap();
+
+    let copy = killed(&folder);
+    let again = Store::open(&options(&copy)).unwrap();
+    assert_eq!(text_of(&again, "kept").await.as_deref(), Some("1"));
+    assert_eq!(text_of(&again, "changed").await.as_deref(), Some("2"));
+    assert_eq!(text_of(&again, "deleted").await, None);
+    assert_eq!(again.reads().counter("count").await.unwrap(), 3);
+    let mut txn = Txn::new();
+    txn.put(&note("next", "1")).unwrap();
+    assert!(again.commit(txn).await.unwrap().sequence > last.sequence);
+}
+
+#[tokio::test]
+async fn a_full_journal_makes_room_and_a_batch_longer_than_it_is_durable_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).unwrap();
+    let text = "x".repeat(6 << 10);
+    for number in 0..500 {
+        put(&store, &note(&number.to_string(), &text)).await;
+    }
+    let mut txn = Txn::new();
+    for number in 500..1300 {
+        txn.put(&note(&number.to_string(), &text)).unwrap();
+    }
+    store.commit(txn).await.unwrap();
+    let again = Store::open(&options(&killed(&folder))).unwrap();
+    for number in 0..1300 {
+        assert_eq!(text_of(&again, &number.to_string()).await.as_deref(), Some(&*text));
+    }
+}
+
+#[tokio::test]
+async fn long_values_are_in_the_database_as_soon_as_in_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).unwrap();
+    put(&store, &note("before", "1")).await;
+    let text = "x".repeat(64 << 10);
+    for number in 0..40 {
+        put(&store, &note(&number.to_string(), &text)).await;
+        put(&store, &note("between", &number.to_string())).await;
+    }
+    let copy = killed(&folder);
+    let again = Store::open(&options(&copy)).unwrap();
+    for number in 0..40 {
+        assert_eq!(text_of(&again, &number.to_string()).await.as_deref(), Some(&*text));
+    }
+    assert_eq!(text_of(&again, "between").await.as_deref(), Some("39"));
+    let manifest = fs::read_to_string(copy.path().join("store/store.json")).unwrap();
+    assert!(manifest.contains("\"long_values\": true"), "{manifest}");
+}
+
+#[tokio::test]
+async fn a_missing_or_cut_journal_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(&folder, 10).await;
+    let journal = folder.path().join("store/journal");
+    let file = fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    assert!(matches!(refusal(&folder), OpenError::Damaged { .. }));
+    fs::remove_file(&journal).unwrap();
+    assert!(refusal(&folder).to_string().contains("journal is damaged"));
+}
+
+#[tokio::test]
+async fn a_store_from_before_the_journal_gets_one() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(&folder, 10).await;
+    let manifest = folder.path().join("store/store.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"journal\": true", "\"journal\": false")).unwrap();
+    fs::remove_file(folder.path().join("store/journal")).unwrap();
+    drop(Store::open(&options(&folder)).unwrap());
+    assert!(fs::read_to_string(&manifest).unwrap().contains("\"journal\": true"));
+}
