@@ -28,6 +28,7 @@ use self::stored::Stored;
 use crate::{
     clock::Clock,
     signer::{SignError, Signer, Type, Verifier, verify},
+    verified::Verified,
 };
 
 /// How often the plan is asked. Keys are published for at least half an hour before they sign.
@@ -72,6 +73,8 @@ struct Ring {
     signers: Vec<Arc<Signer>>,
     verifiers: HashMap<String, (Verifier, Phase)>,
     jwks: Bytes,
+    /// Access tokens that these keys were asked about.
+    verified: Verified,
 }
 
 impl Keys {
@@ -141,12 +144,15 @@ impl Keys {
     }
 
     /// The claims of an access token that one of our published keys signed.
-    pub(crate) fn access_claims(&self, token: &str) -> Option<Vec<u8>> {
+    pub(crate) fn access_claims(&self, token: &str) -> Option<Arc<[u8]>> {
         let ring = self.ring.load();
-        verify(Type::AccessToken, token, |kid| {
-            let (verifier, phase) = ring.verifiers.get(kid)?;
-            phase.is_published().then_some(verifier)
-        })
+        let check = || {
+            verify(Type::AccessToken, token, |kid| {
+                let (verifier, phase) = ring.verifiers.get(kid)?;
+                phase.is_published().then_some(verifier)
+            })
+        };
+        ring.verified.claims(token, check)
     }
 
     /// The claims of an id_token of ours, however old, as an `id_token_hint` may be one: any key counts that is

@@ -35,6 +35,7 @@ mod status;
 mod sweep;
 mod tailnet;
 mod tls;
+mod verified;
 mod watch;
 mod wiped;
 
