@@ -75,6 +75,15 @@ impl Grants {
         Self(compiled.collect())
     }
 
+    /// Every value that is granted to anybody under a name, in the order of the rules; one that stands for several of our
+    /// addresses comes several times.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a RawValue> {
+        let grants = self.0.iter().flat_map(|rule| &rule.grants);
+        grants
+            .filter(move |grant| &*grant.name == name)
+            .flat_map(|grant| grant.values.iter().map(AsRef::as_ref))
+    }
+
     /// What `src` may do at our address `dst`.
     pub(crate) fn between(&self, src: IpAddr, dst: IpAddr) -> PeerCaps {
         let mut caps = PeerCaps::default();

@@ -18,6 +18,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde_json::value::RawValue;
 use tailnet_wire::{
     control::FilterRule,
     packet::{Fragment, IpProto, Packet},
@@ -140,6 +141,12 @@ impl Filter {
     /// The capabilities that `src` has when it talks to our address `dst`.
     pub fn caps(&self, src: IpAddr, dst: IpAddr) -> PeerCaps {
         self.grants.between(src, dst)
+    }
+
+    /// Every value that is granted to anybody under a name, as the rules have it: for what must be said of a rule
+    /// whoever holds it. One that stands for several of our addresses comes several times.
+    pub fn granted<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a RawValue> {
+        self.grants.values(name)
     }
 
     /// The capabilities that stock WhoIs shows for a peer address: those for our first address of the same IP version

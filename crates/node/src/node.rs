@@ -1,12 +1,14 @@
 //! The node: joining, what an application can ask of it, and leaving.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use serde_json::value::RawValue;
 use tailnet_engine::peer::{ConnError, ConnectError, PingKind, SendError};
 use tailnet_wire::key::MachinePublic;
 use tokio::{sync::watch, time::timeout};
@@ -201,6 +203,22 @@ impl Node {
         let like = |address: &IpAddr| Some((*address, self.shared.own_address_like(*address).ok()?));
         let (address, local) = peer.addresses.iter().find_map(like).ok_or(Withdrawn::Gone)?;
         identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age())
+    }
+
+    /// The values that the policy grants anybody under a capability at one of our addresses, each once, in the order of the
+    /// rules. For what is to be said about a rule whoever holds it; who holds what is an [`Identity`]'s to say.
+    pub fn granted(&self, capability: &str) -> Vec<String> {
+        let mut granted: Vec<String> = Vec::new();
+        let Some(netmap) = self.shared.netmap.current() else {
+            return granted;
+        };
+        let mut seen = BTreeSet::new();
+        for value in netmap.filter().granted(capability).map(RawValue::get) {
+            if seen.insert(value) {
+                granted.push(value.to_owned());
+            }
+        }
+        granted
     }
 
     /// What the node is, whom it knows, and how it is doing.

@@ -62,7 +62,7 @@ pub(crate) struct App {
     pub(crate) doubts: Doubts,
     changes: watch::Receiver<u64>,
     documents: Documents,
-    complaints: Complaints,
+    pub(crate) complaints: Complaints,
     /// Tells the requests of two runs apart in one log.
     run: u32,
     requests: AtomicU64,

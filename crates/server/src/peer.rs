@@ -33,6 +33,9 @@ pub trait Directory: Send + Sync + 'static {
     /// What the netmap now says about the nodes that `wanted` means, at most `limit` of them.
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller>;
 
+    /// Every rule that the netmap grants to anybody on this server, as control sent it, each once.
+    fn rules(&self) -> Vec<String>;
+
     /// What the netmap now says about a node, which may be offline.
     fn presence(&self, stable_id: &str) -> Presence;
 

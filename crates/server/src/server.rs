@@ -156,7 +156,12 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(certificates, sweep::run(app), app.keys.run(&app.store, &app.clock));
+        tokio::join!(
+            certificates,
+            app.complaints.run(app.directory.as_ref()),
+            sweep::run(app),
+            app.keys.run(&app.store, &app.clock)
+        );
     }
 
     /// What was counted so far.

@@ -87,6 +87,10 @@ impl Directory for TailnetDirectory {
         self.0.netmap_changes()
     }
 
+    fn rules(&self) -> Vec<String> {
+        self.0.granted(CAPABILITY)
+    }
+
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Requester> {
         let peers = self.0.status().peers;
         let meant = peers

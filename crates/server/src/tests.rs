@@ -230,6 +230,19 @@ impl Directory for Nodes {
         self.changes.subscribe()
     }
 
+    fn rules(&self) -> Vec<String> {
+        let policies = self
+            .all
+            .lock()
+            .values()
+            .map(|node| node.facts.lock().policy.clone())
+            .collect::<Vec<_>>();
+        let rules = policies
+            .iter()
+            .flat_map(|policy| (1..=policy.len()).filter_map(|number| policy.text(number)));
+        rules.map(str::to_owned).collect()
+    }
+
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller> {
         let nodes = self.all.lock();
         let known = nodes.values().filter_map(|node| node.caller().ok());

@@ -53,3 +53,15 @@ fn a_node_capability_as_source_grants_nothing() {
     let filter = filter(r#"[{"SrcIPs": ["cap:x"], "CapGrant": [{"Dsts": ["0.0.0.0/0"], "Caps": ["example.com/a"]}]}]"#);
     assert!(filter.caps(ip(ALICE), ip(US)).is_empty());
 }
+
+#[test]
+fn a_value_is_found_whoever_holds_it() {
+    let filter = filter(
+        r#"[
+        {"SrcIPs": ["100.64.0.2"], "CapGrant": [{"Dsts": ["100.64.0.1/32"], "CapMap": {"example.com/a": [1]}}]},
+        {"SrcIPs": ["100.64.0.3"], "CapGrant": [{"Dsts": ["100.64.0.1/32"], "CapMap": {"example.com/a": [2], "example.com/b": [3]}}]}
+    ]"#,
+    );
+    let granted: Vec<&str> = filter.granted("example.com/a").map(RawValue::get).collect();
+    assert_eq!(granted, ["1", "2"]);
+}

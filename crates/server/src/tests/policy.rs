@@ -283,3 +283,51 @@ async fn a_person_is_told_about_himself_and_an_administrator_about_everybody() {
     let bad = bob.get("/policy/explain?user=alice&resource=relative").await;
     assert!(bad.text.contains("Resource must be an absolute URI"), "{}", bad.text);
 }
+
+#[tokio::test]
+async fn where_grants_are_required_login_ends_with_the_rule_that_names_user_and_client() {
+    let rig = Rig::start(ServerConfig {
+        require_grant: true,
+        ..config()
+    })
+    .await;
+    let node = Node::user(1, "alice", &[r#"{"allow_dcr":true}"#]);
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    let scopes = [("scope", "openid offline_access")];
+    let refused = alice.get(&authorize_path(&id, &scopes)).await;
+    assert!(
+        refused.header("location").contains("error=access_denied"),
+        "{}",
+        refused.text
+    );
+    let other = r#"{"countersign":{"users":["alice"],"clients":["other"]}}"#;
+    set_rules(&node, &[other]);
+    let refused = alice.get(&authorize_path(&id, &scopes)).await;
+    assert!(refused.header("location").contains("error=access_denied"));
+
+    let named = format!(r#"{{"countersign":{{"users":["alice"],"clients":["{id}"]}}}}"#);
+    set_rules(&node, &[&named]);
+    let first = code(&mut alice, &id, &scopes).await;
+    let second = code(&mut alice, &id, &scopes).await;
+    let tokens = redeem(&mut alice, &id, &first).await;
+    let (access, token) = (text(&tokens, "access_token"), text(&tokens, "refresh_token"));
+    let bearer = format!("Bearer {access}");
+    assert_eq!(
+        alice
+            .send(Method::GET, "/userinfo", &[("authorization", &bearer)], "")
+            .await
+            .status,
+        StatusCode::OK
+    );
+    set_rules(&node, &[other]);
+    assert_eq!(redeem(&mut alice, &id, &second).await.json()["error"], "invalid_grant");
+    assert_eq!(refresh(&mut alice, &id, &token).await.json()["error"], "invalid_grant");
+    assert_eq!(
+        alice
+            .send(Method::GET, "/userinfo", &[("authorization", &bearer)], "")
+            .await
+            .status,
+        StatusCode::UNAUTHORIZED
+    );
+}

@@ -1,0 +1,87 @@
+//! `countersign policy explain` and `countersign client` beside a running server, with real nodes behind it.
+
+use countersign_flow_tests::{ALICE, BOB, Scene, Served, ask, registration};
+use serde_json::Value;
+use tailnet_testkit::AuthKeySpec;
+
+async fn json(served: &Served, args: &[&str]) -> Value {
+    let output = served.beside(args).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn step<'a>(explanation: &'a Value, kind: &str) -> &'a Value {
+    let steps = explanation["steps"].as_array().unwrap();
+    steps.iter().find(|step| step["kind"] == kind).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_on_the_server_asks_who_may_what_and_publishes_a_client() {
+    let scene = Scene::new().await;
+    let key = scene
+        .key_file(AuthKeySpec::tags(&["tag:internal-idp"]))
+        .display()
+        .to_string();
+    let mut flags = scene.flags("idp");
+    flags.extend(["--auth-key-file".to_owned(), key]);
+    let served = Served::start(&scene.path(""), &flags);
+    served.status().await;
+    let (alice, _bob) = tokio::join!(scene.person("alice", ALICE), scene.person("bob", BOB));
+    let answer = ask(&alice, "idp", &registration("idp.tailnet.test")).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+
+    let listed = json(&served, &["client", "list", "--json"]).await;
+    let id = listed["clients"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (&listed["clients"][0]["user"], &listed["clients"][0]["published"]),
+        (&ALICE.into(), &Value::Null)
+    );
+
+    let about_bob = ["policy", "explain", "--user", BOB, "--client", &id, "--json"];
+    let told = json(&served, &about_bob).await;
+    assert_eq!((&told[0]["user"], &told[0]["allowed"]), (&BOB.into(), &false.into()));
+    assert_eq!(step(&told[0], "registration")["allowed"], false);
+    let remedy = &step(&told[0], "client")["remedies"][0]["add"];
+    assert_eq!(*remedy, format!("countersign client publish {id}"));
+    let about_alice = json(
+        &served,
+        &["policy", "explain", "--node", "alice", "--client", &id, "--json"],
+    )
+    .await;
+    assert_eq!(about_alice[0]["allowed"], true);
+    assert_eq!(step(&about_alice[0], "registration")["rule"]["number"], 1);
+
+    let published = served.beside(&["client", "publish", &id]).await;
+    assert_eq!(published.status.code(), Some(0), "{published:?}");
+    let told = json(&served, &about_bob).await;
+    assert_eq!(told[0]["allowed"], true, "{told}");
+    let why = step(&told[0], "client")["why"].as_str().unwrap();
+    assert!(why.contains("on the server published it"), "{why}");
+    let text = served.beside(&about_bob[..6]).await;
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.starts_with("ALLOWED: bob@example.com on bob.tailnet.test"),
+        "{text}"
+    );
+    let unpublished = served.beside(&["client", "unpublish", &id]).await;
+    assert!(
+        String::from_utf8_lossy(&unpublished.stdout).contains("its owner's alone"),
+        "{unpublished:?}"
+    );
+    assert_eq!(json(&served, &about_bob).await[0]["allowed"], false);
+
+    let nobody = served
+        .beside(&["policy", "explain", "--user", "nobody@example.com"])
+        .await;
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&nobody.stderr).contains("shows this server no node of nobody@example.com"),
+        "{nobody:?}"
+    );
+    assert_eq!(
+        served.beside(&["policy", "explain"]).await.status.code(),
+        Some(2),
+        "about whom?"
+    );
+    assert_eq!(served.stop().await.0, Some(0));
+}
