@@ -275,8 +275,12 @@ impl State {
     ) -> Result<(), StateError> {
         let state = self.clone();
         let dir = self.dir().to_owned();
-        let written = tokio::task::spawn_blocking(move || write(&state)).await;
-        written.unwrap_or_else(|ended| Err(io_error("write", &dir, io::Error::other(ended))))
+        match tokio::task::spawn_blocking(move || write(&state)).await {
+            Ok(written) => written,
+            // The runtime is going down, and this task goes with it: there is nobody to tell.
+            Err(ended) if ended.is_cancelled() => std::future::pending().await,
+            Err(ended) => Err(io_error("write", &dir, io::Error::other(ended))),
+        }
     }
 
     /// On an error neither the file nor what is remembered has changed.
