@@ -18,15 +18,16 @@ const callback = createServer(async (request, response) => {
 });
 await new Promise((resolve) => callback.listen(0, "127.0.0.1", resolve));
 const redirect = `http://127.0.0.1:${callback.address().port}/callback`;
-const authorize = `${setting.issuer}/authorize?${new URLSearchParams({
+const link = (client_id, redirect_uri) => `${setting.issuer}/authorize?${new URLSearchParams({
   response_type: "code",
-  client_id: setting.client,
-  redirect_uri: redirect,
+  client_id,
+  redirect_uri,
   resource: "https://mcp.example.com/mcp",
   state: "af0ifjsldkj",
   code_challenge: setting.challenge,
   code_challenge_method: "S256",
 })}`;
+const authorize = link(setting.client, redirect);
 
 const mallory = JSON.stringify({ redirect_uris: ["https://evil.example/cb"], client_name: "Mallory" });
 
@@ -89,6 +90,47 @@ const shoot = async (target, name) => {
 };
 const seen = () => ({ answers, statuses });
 
+const web = link(setting.web.client, setting.web.redirect);
+// Alice consents to the application on the web and has that remembered.
+const remember = async () => {
+  context.on("request", (request) => {
+    const url = new URL(request.url());
+    if (request.url().startsWith(setting.web.redirect)) answers.push(Object.fromEntries(url.searchParams));
+  });
+  const visit = await context.newPage();
+  await visit.goto(web);
+  await visit.getByRole("checkbox").check();
+  await visit.getByRole("button", { name: "Continue as alice" }).click();
+  await until(() => answers.length > 0);
+  await visit.close();
+};
+// Sends a form as another page would: from its top window, and from a sandboxed frame, whose Origin is "null".
+const forge = async (action, fields) => {
+  const other = await context.newPage();
+  await other.goto(setting.evil);
+  statuses.length = 0;
+  const post = ([url, fields]) => {
+    const form = Object.assign(document.createElement("form"), { method: "post", action: url, target: "_top" });
+    for (const [name, value] of Object.entries(fields)) {
+      form.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
+    }
+    document.body.append(form);
+    form.submit();
+  };
+  const target = [setting.issuer + action, fields];
+  await Promise.all([other.waitForURL(target[0]), other.evaluate(post, target)]);
+  await other.goto(setting.evil);
+  await other.evaluate(([script, target]) => {
+    const frame = document.createElement("iframe");
+    frame.sandbox = "allow-scripts allow-forms allow-top-navigation";
+    frame.srcdoc = `<body><script>(${script})(${JSON.stringify(target)})</script>`;
+    document.body.append(frame);
+  }, [post.toString(), target]);
+  await until(() => statuses.length > 1);
+  await other.close();
+  return [...statuses];
+};
+
 const scenarios = {
   async person() {
     await page.goto(authorize);
@@ -109,15 +151,21 @@ const scenarios = {
 
   // Every page, wide and on the narrowest phone, light and dark: what a person could not read of it.
   async pages() {
+    await remember();
     const all = [
       ["landing", "/"],
       ["trust", "/ca"],
       ["refusal", "/authorize?client_id=nobody"],
       ["consent", authorize.slice(setting.issuer.length)],
+      ["consent-remember", `${web.slice(setting.issuer.length)}&prompt=consent`],
+      ["me", "/me"],
+      ["logout", "/logout"],
+      ["explain", "/policy/explain"],
+      ["explained", `/policy/explain?client=${setting.client}&resource=https://mcp.example.com/mcp`],
     ];
+    statuses.length = 0;
     const faults = [];
     for (const [name, path] of all) {
-      if (name === "trust" && !setting.issuer.startsWith("https:")) continue;
       await page.setViewportSize({ width: 900, height: 760 });
       await page.goto(setting.issuer + path);
       await shoot(page, name);
@@ -281,36 +329,63 @@ const scenarios = {
     return { ...seen(), read };
   },
 
+  // The most that alice can give away: a session, and a consent that is remembered, to an application on the web. Its
+  // site does not exist; what counts is which answers the browser was sent there with, from whatever part of a page.
+  async remembered() {
+    await remember();
+    const asked = web;
+    const visit = await context.newPage();
+    await visit.goto(`${asked}&prompt=none`).catch(() => {});
+    await until(() => answers.length > 1);
+    const whole = answers.splice(0).at(-1);
+    const cats = await context.newPage();
+    await cats.goto(setting.evil);
+    await cats.evaluate(async (urls) => {
+      const element = (name, src) => new Promise((resolve) => {
+        const made = Object.assign(document.createElement(name), { src });
+        made.onload = made.onerror = resolve;
+        document.body.append(made);
+      });
+      for (const url of urls) {
+        await element("iframe", url);
+        await element("img", url);
+        await element("script", url);
+        await fetch(url, { mode: "no-cors", credentials: "include" }).catch(() => {});
+      }
+    }, [asked, `${asked}&prompt=none`]);
+    await pause(300);
+    return { ...seen(), whole };
+  },
+
   // The worst case: the page knows the ticket, and the cookie is in this browser.
   async forgery() {
     await page.goto(authorize);
     const ticket = await page.inputValue("input[name=ticket]");
-    const other = await context.newPage();
-    await other.goto(setting.evil);
-    statuses.length = 0;
-    const post = ([url, ticket]) => {
-      const form = Object.assign(document.createElement("form"), { method: "post", action: url, target: "_top" });
-      for (const [name, value] of Object.entries({ ticket, choice: "allow" })) {
-        form.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
-      }
-      document.body.append(form);
-      form.submit();
-    };
-    const target = [`${setting.issuer}/authorize/consent`, ticket];
-    await Promise.all([other.waitForURL(target[0]), other.evaluate(post, target)]);
-    // The same from a sandboxed frame, whose Origin is "null".
-    await other.goto(setting.evil);
-    await other.evaluate(([script, target]) => {
-      const frame = document.createElement("iframe");
-      frame.sandbox = "allow-scripts allow-forms allow-top-navigation";
-      frame.srcdoc = `<body><script>(${script})(${JSON.stringify(target)})</script>`;
-      document.body.append(frame);
-    }, [post.toString(), target]);
-    await until(() => statuses.length > 1);
+    await forge("/authorize/consent", { ticket, choice: "allow" });
     const forged = { answers: [...answers], statuses: [...statuses] };
     await page.getByRole("button", { name: "Continue as alice" }).click();
     await until(() => answers.length > 0);
     return { forged, ...seen() };
+  },
+
+  // The same on the pages by which alice takes back what she gave, and logs out.
+  async takeaway() {
+    await remember();
+    await page.goto(`${setting.issuer}/me`);
+    const forms = await page.locator("form:has(button[name=end])").evaluateAll((forms) =>
+      forms.map((form) => ({ ...Object.fromEntries(new FormData(form)), end: form.querySelector("button[name=end]").value })));
+    const ended = await forge("/me", forms[0]);
+    await page.goto(`${setting.issuer}/logout`);
+    const ticket = await page.inputValue("input[name=ticket]");
+    const left = await forge("/logout/answer", { ticket, choice: "leave" });
+    await page.goto(`${setting.issuer}/me`);
+    const still = await page.locator("form:has(button[name=end])").count();
+    // Her own click does what the forged ones did not.
+    await page.goto(`${setting.issuer}/logout`);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.waitForURL("**/logout/answer");
+    await page.goto(`${setting.issuer}/me`);
+    return { forms: forms.length, ended, left, still, after: await page.locator("form:has(button[name=end])").count() };
   },
 
   // Requests that a page may send to anybody without asking (a form's, or a text), and without reading the answer.

@@ -19,6 +19,20 @@ pub async fn forgery(scene: &Scene) {
     );
 }
 
+/// Bob's page knows the tickets of the pages by which alice takes back what she gave, and logs out.
+///
+/// # Panics
+/// When it ends something, or alice's own click does not.
+pub async fn takeaway(scene: &Scene) {
+    let seen = scene.play("takeaway").await;
+    for (forged, path) in [("ended", "/me"), ("left", "/logout/answer")] {
+        assert_eq!(seen[forged], json!([[path, 400], [path, 400]]), "{seen}");
+    }
+    let (before, still, after) = (&seen["forms"], &seen["still"], &seen["after"]);
+    assert!(before.as_u64() > Some(1) && still == before, "{seen}");
+    assert!(after.as_u64() < before.as_u64(), "she logged out herself: {seen}");
+}
+
 /// Bob's page registers a client as alice, by this scenario.
 ///
 /// # Panics
@@ -39,7 +53,23 @@ pub async fn registration(scene: &Scene, scenario: &str) -> Value {
 pub async fn no_client_of_mallorys(scene: &Scene) {
     let audit = scene.stage.store().audit(None, 100).await.expect("an audit trail");
     let registered = audit.iter().filter(|(_, line)| line.contains("client_registered"));
-    assert_eq!(registered.count(), 1, "only the one that alice registered: {audit:?}");
+    assert_eq!(registered.count(), 2, "only those that alice registered: {audit:?}");
+}
+
+/// Bob's page uses a consent that alice lets the server remember. Gives what the application was told when alice
+/// herself went there with `prompt=none`.
+///
+/// # Panics
+/// When a part of his page gets a code.
+pub async fn remembered_consent(scene: &Scene) -> Value {
+    let seen = scene.play("remembered").await;
+    let answers = seen["answers"].as_array().expect("a list");
+    assert!(answers.iter().all(|answer| answer["code"].is_null()), "{seen}");
+    let audit = scene.stage.store().audit(None, 100).await.expect("an audit trail");
+    let silent = audit.iter().filter(|(_, line)| line.contains("code_without_click"));
+    let whole = seen["whole"]["code"].is_string();
+    assert_eq!(silent.count(), usize::from(whole), "{audit:?}");
+    seen["whole"].clone()
 }
 
 /// Bob's page has the code of a flow that alice completed, without the verifier.

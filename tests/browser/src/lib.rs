@@ -29,6 +29,8 @@ pub struct Scene {
     pub alice: Arc<Node>,
     /// A client that alice registered, with a loopback redirect.
     pub client_id: String,
+    /// One that is published and has its redirect on the web, so that consent to it may be remembered.
+    pub web_client_id: String,
     chromium: Chromium,
     evil: EvilPage,
     proxy: Socks5,
@@ -53,7 +55,8 @@ impl Scene {
 
     async fn set(https: bool) -> Self {
         let chromium = Chromium::find();
-        let rules = r#"[{"allow_dcr": true, "users": ["*"], "resources": ["*"]}]"#;
+        let rules = r#"[{"allow_dcr": true, "users": ["*"], "resources": ["*"],
+                         "countersign": {"publish_clients": true}}]"#;
         let policy = format!(
             r#"{{"tagOwners": {{"{IDP}": ["alice@example.com"]}},
                 "grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"]}},
@@ -73,6 +76,8 @@ impl Scene {
             "client_name": "Notes", "grant_types": ["authorization_code", "refresh_token"],
         });
         let client_id = client.register(&metadata).await.field("client_id");
+        let metadata = json!({ "redirect_uris": [WEB_REDIRECT], "token_endpoint_auth_method": "none" });
+        let web_client_id = client.register(&metadata).await.field("client_id");
         let node = Arc::clone(&alice);
         let resolved = evil.resolver(stage.server().issuer().host());
         let proxy = Socks5::start(0, move |target: String| {
@@ -88,6 +93,7 @@ impl Scene {
             stage,
             alice,
             client_id,
+            web_client_id,
             chromium,
             evil,
             proxy,
@@ -110,6 +116,7 @@ impl Scene {
             "rebinding": BOBS_DOMAIN,
             "proxy": format!("socks5://{}", self.proxy.address()),
             "client": self.client_id,
+            "web": { "client": self.web_client_id, "redirect": WEB_REDIRECT },
             "challenge": CHALLENGE,
             "shots": shots(),
         });
@@ -119,6 +126,8 @@ impl Scene {
 
 /// A name that bob resolves as he likes, to addresses of the tailnet too.
 const BOBS_DOMAIN: &str = "cats.bob.example";
+/// Where the published client has its answers sent.
+const WEB_REDIRECT: &str = "https://notes.example/callback";
 /// A PKCE verifier (RFC 7636 appendix B).
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

@@ -41,6 +41,17 @@ async fn a_forged_consent_fails_even_with_the_right_ticket_and_leaves_the_questi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_remembered_consent_serves_whole_pages_and_no_part_of_one() {
+    let whole = judge::remembered_consent(&Scene::new().await).await;
+    assert!(whole["code"].is_string(), "alice's own visit needs no click: {whole}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_ends_nothing_of_alices_and_cannot_log_her_out() {
+    judge::takeaway(&Scene::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_simple_request_registers_no_client() {
     let scene = Scene::new().await;
     let seen = judge::registration(&scene, "simple_registration").await;

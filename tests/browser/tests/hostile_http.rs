@@ -42,6 +42,20 @@ async fn a_forged_consent_fails_by_its_origin_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_remembered_consent_serves_nobody_over_http() {
+    let whole = judge::remembered_consent(&Scene::plain().await).await;
+    assert!(
+        whole["error"].is_string(),
+        "nothing says that a person navigated: {whole}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_ends_nothing_of_alices_and_cannot_log_her_out_over_http() {
+    judge::takeaway(&Scene::plain().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_simple_request_registers_no_client_over_http() {
     judge::registration(&Scene::plain().await, "simple_registration").await;
 }

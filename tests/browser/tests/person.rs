@@ -67,7 +67,17 @@ async fn cancel_tells_the_application_that_access_was_denied() {
 async fn every_page_can_be_read_wide_and_narrow_in_light_and_dark() {
     let scene = Scene::new().await;
     let seen = scene.play("pages").await;
-    let expected = json!([["/", 200], ["/ca", 200], ["/authorize", 400], ["/authorize", 200]]);
+    let expected = json!([
+        ["/", 200],
+        ["/ca", 200],
+        ["/authorize", 400],
+        ["/authorize", 200],
+        ["/authorize", 200],
+        ["/me", 200],
+        ["/logout", 200],
+        ["/policy/explain", 200],
+        ["/policy/explain", 200],
+    ]);
     assert_eq!(seen["statuses"], expected);
     assert_eq!(seen["faults"], json!([]));
 }

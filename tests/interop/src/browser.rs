@@ -42,26 +42,27 @@ impl<'a> Browser<'a> {
             .send()
     }
 
-    /// Clicks a button of the form on `page`: sends the form's hidden fields and `choice` to `path` and, unless `stay`,
-    /// follows the redirect.
-    pub fn click(&self, page: &Response, path: &str, choice: &str, stay: bool) -> Result<Response> {
-        let mut request = self
-            .request(path)
+    /// Presses a button of the form on `page`: sends its hidden fields and `fields` to `path`.
+    pub fn click(&self, page: &Response, path: &str, fields: &[(&str, &str)]) -> Result<Response> {
+        self.answer(page, path, fields).send()
+    }
+
+    /// The same, and follows the redirect.
+    pub fn click_through(&self, page: &Response, path: &str, fields: &[(&str, &str)]) -> Result<Response> {
+        self.answer(page, path, fields).arg("--location").send()
+    }
+
+    fn answer(&self, page: &Response, path: &str, fields: &[(&str, &str)]) -> Curl<'a> {
+        let hidden = hidden_fields(&page.body);
+        let hidden: Vec<(&str, &str)> = hidden.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.request(path)
             .header(&format!("origin: {}", self.issuer))
             .header("sec-fetch-dest: document")
             .header("sec-fetch-mode: navigate")
             .header("sec-fetch-site: same-origin")
-            .header("sec-fetch-user: ?1");
-        let hidden = hidden_fields(&page.body);
-        let mut fields: Vec<(&str, &str)> = hidden.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        fields.push(("choice", choice));
-        request = request.form(&fields);
-        if stay { request } else { request.arg("--location") }.send()
-    }
-
-    /// The cookies that it holds, as curl keeps them.
-    pub fn cookies(&self) -> String {
-        std::fs::read_to_string(&self.jar).unwrap_or_default()
+            .header("sec-fetch-user: ?1")
+            .form(&hidden)
+            .form(fields)
     }
 
     fn request(&self, path: &str) -> Curl<'a> {

@@ -32,7 +32,8 @@ fn alice_discovers_by_magicdns_name_and_registers_and_bob_learns_which_grant_is_
             .trust(&ca)
             .send()?
             .json()?;
-        assert_eq!(keys["keys"][0]["alg"], "ES256", "{keys}");
+        let mut keys = keys["keys"].as_array().into_iter().flatten();
+        assert!(keys.any(|key| key["alg"] == "ES256"), "no key for the default");
     }
 
     let client = registered(&lab.alice, &server, &ca)?;

@@ -64,6 +64,7 @@ impl Application {
         let metadata = json!({
             "client_name": "lab web application", "token_endpoint_auth_method": "client_secret_basic",
             "redirect_uris": [redirect], "grant_types": ["authorization_code", "refresh_token"],
+            "post_logout_redirect_uris": [format!("{redirect}/bye")],
         });
         Application::register(machine, &metadata, redirect.to_owned(), None)
     }
@@ -117,7 +118,7 @@ impl Application {
     pub(crate) fn clicked(&self, person: &Person, browser: &Browser, page: &Response) -> Result<String> {
         let (status, log) = (page.status, || person.server.recent_log());
         assert_eq!(status, 200, "{page:?}\n{}", log());
-        let back = browser.click(page, "/authorize/consent", "allow", false)?;
+        let back = browser.click_through(page, "/authorize/consent", &[("choice", "allow")])?;
         assert!(back.body.contains("Back in the application"), "{back:?}\n{}", log());
         self.loopback.as_ref().expect("a native application").answer()
     }

@@ -1,4 +1,5 @@
-//! What was granted ends when that on which it rested is taken from the policy or the tailnet.
+//! What was granted ends when that on which it rested is taken from the policy or the tailnet, and does not come back with
+//! it.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const END: Duration = Duration::from_secs(2);
 
 #[test]
 #[ignore = "needs root and real peers: tests/run interop"]
-fn a_withdrawn_grant_ends_its_tokens() -> Result {
+fn a_withdrawn_grant_ends_its_tokens_for_good() -> Result {
     let lab = Lab::shared()?;
     lab.headscale.set_policy(&token_policy())?;
     let app = lab.app()?;
@@ -28,8 +29,21 @@ fn a_withdrawn_grant_ends_its_tokens() -> Result {
     lab.headscale.set_policy(&without_resources())?;
     let took = ends(&resource, &access)?;
     println!("ended {took:.0?} after the policy was reloaded");
+
+    lab.headscale.set_policy(&token_policy())?;
+    // What is granted anew shows that the rule has arrived.
+    let asked = || {
+        let page = client.ask(&alice, &[("resource", RESOURCE)])?;
+        Ok(if page.status == 200 { Ok(()) } else { Err(page.body) })
+    };
+    until("the rule is back", END, asked)?;
     let late = client.refresh(&alice, &refresh)?;
-    assert_eq!(late.field("error"), "invalid_grant", "{late:?}");
+    assert_eq!(
+        (late.status, late.field("error").as_str()),
+        (400, "invalid_grant"),
+        "the rule is back, what rested on it is not: {late:?}\n{}",
+        server.recent_log()
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! From the browser to the token on real machines, and what bob can do with the parts that he catches: nothing.
 
-use countersign_interop_tests::{Browser, Lab, Result, Server, ServerOptions};
+use countersign_interop_tests::{Browser, Lab, Response, Result, Server, ServerOptions};
 use serde_json::{Value, json};
 
 use crate::{
@@ -81,6 +81,12 @@ fn alices_click_gives_tokens_that_are_used_refreshed_introspected_and_revoked() 
     let told = resource_server.post("/introspect", &[("token", &access)])?.json()?;
     assert_eq!(told, json!({ "active": false }), "revoked with its grant");
     assert_eq!(client.refresh(&alice, &current)?.field("error"), "invalid_grant");
+
+    let journal = Value::from(server.journal(&[])?).to_string();
+    assert!(journal.contains("tokens issued"), "{journal}");
+    for secret in [&code_of(&query), &access, &tokens.field("refresh_token"), &current] {
+        assert!(!journal.contains(secret), "the journal holds {secret}");
+    }
     Ok(())
 }
 
@@ -116,11 +122,13 @@ fn bob_can_use_neither_alices_client_nor_her_code_nor_her_refresh_token() -> Res
 
     let page = client.ask(&bob, &[])?;
     assert_eq!(page.status, 400, "{page:?}");
-    assert!(
-        page.body.contains("alice on alice."),
-        "it says who registered it: {}",
-        page.body
-    );
+    for fact in [
+        "Only <strong>alice</strong>",
+        &lab.headscale.fqdn("alice"),
+        "publish_clients",
+    ] {
+        assert!(page.body.contains(fact), "the page does not say {fact}: {}", page.body);
+    }
 
     let code = client.code(&alice, &[])?;
     let stolen = client.redeem(&bob, &code)?;
@@ -191,7 +199,7 @@ fn an_application_on_a_tagged_node_published_by_its_grant_redeems_the_code_of_al
     for fact in ["tag:app", &lab.headscale.fqdn("app")] {
         assert!(page.body.contains(fact), "the page does not say {fact}: {}", page.body);
     }
-    let answer = browser.click(&page, "/authorize/consent", "allow", true)?;
+    let answer = browser.click(&page, "/authorize/consent", &[("choice", "allow")])?;
     let location = answer.header("location").to_owned();
     assert!(location.starts_with(&redirect), "{answer:?}");
 
@@ -214,5 +222,41 @@ fn an_application_on_a_tagged_node_published_by_its_grant_redeems_the_code_of_al
         Value::Null,
         "bound to the node that redeemed: {access}"
     );
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and real peers: tests/run interop"]
+fn a_remembered_consent_answers_without_a_click_until_alice_logs_out() -> Result {
+    let lab = Lab::shared()?;
+    lab.headscale.set_policy(&token_policy())?;
+    let app = lab.app()?;
+    let server = Server::start(&lab, ServerOptions::default())?;
+    let application = Person::at(app, &server)?;
+    server.await_client(&lab.alice)?;
+    let redirect = format!("https://{}/callback", lab.headscale.fqdn("app"));
+    let client = Application::confidential(&application, &redirect)?;
+    let browser = Browser::new(&lab.alice, &server)?;
+    let path = client.authorize_path(&[("scope", "openid")]);
+    let silently = client.authorize_path(&[("scope", "openid"), ("prompt", "none")]);
+    let error = |answer: &Response| parameter(answer.header("location"), "error");
+
+    assert_eq!(error(&browser.open(&silently)?).as_deref(), Some("login_required"));
+    let page = browser.open(&path)?;
+    let answer = browser.click(&page, "/authorize/consent", &[("choice", "allow"), ("remember", "yes")])?;
+    let tokens = client.redeem(&application, &code_of(answer.header("location")))?;
+    let id_token = tokens.field("id_token");
+    let again = browser.open(&silently)?;
+    let silent = client.redeem(&application, &code_of(again.header("location")))?;
+    assert_eq!(silent.status, 200, "{silent:?}");
+    let auth_time = |tokens: &Response| claims(&tokens.field("id_token"))["auth_time"].clone();
+    assert_eq!(auth_time(&silent), auth_time(&tokens), "the time of the click");
+
+    let hint = format!("/logout?id_token_hint={id_token}&post_logout_redirect_uri={redirect}/bye&state=s1");
+    let page = browser.open(&hint)?;
+    assert_eq!(page.status, 200, "{page:?}");
+    let left = browser.click(&page, "/logout/answer", &[("choice", "leave")])?;
+    assert_eq!(left.header("location"), format!("{redirect}/bye?state=s1"), "{left:?}");
+    assert_eq!(error(&browser.open(&silently)?).as_deref(), Some("login_required"));
     Ok(())
 }

@@ -138,7 +138,12 @@ async fn dcr_abuse_of_a_client_by_others_ends_at_its_owner_until_it_is_published
     let mut bob = rig.client(&Node::user(2, "bob", &[ALL])).await;
     let refused = bob.get(&authorize_path(&id, &[])).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
-    for fact in ["alice-laptop.example.ts.net", "not published"] {
+    for fact in [
+        "alice",
+        "alice-laptop.example.ts.net",
+        "not published",
+        "publish_clients",
+    ] {
         assert!(refused.text.contains(fact), "{fact}: {}", refused.text);
     }
     node.facts.lock().policy = Policy::parse([ALL, r#"{"countersign":{"publish_clients":true}}"#]);
