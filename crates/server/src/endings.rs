@@ -12,11 +12,13 @@ use countersign_oauth::{
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{
-    ByOwner, CommitError, Held, HeldKind, Record, Store, StoreError, Txn, UnusedUntil, clients_of, held_by,
-};
+use countersign_store::{CommitError, Held, HeldKind, Record, StoreError, Txn, held_by};
 
-use crate::{app::Exchange, sessions};
+use crate::{
+    app::{App, Exchange},
+    clients, sessions,
+    watch::{self, Whose},
+};
 
 /// Records that one transaction ends at most.
 const PAGE: usize = 50;
@@ -35,7 +37,7 @@ pub(crate) enum EndError {
 /// Who ends something, and in which request.
 #[derive(Clone, Copy)]
 pub(crate) struct Ender<'a> {
-    pub(crate) store: &'a Store,
+    pub(crate) app: &'a App,
     pub(crate) exchange: &'a Exchange,
     pub(crate) caller: &'a Caller,
 }
@@ -56,7 +58,7 @@ impl Ender<'_> {
     /// Ends one session.
     pub(crate) async fn session(&self, name: &Name) -> Result<(), EndError> {
         for _ in 0..ATTEMPTS {
-            let mut reads = self.store.reads();
+            let mut reads = self.app.store.reads();
             let Some(session) = reads.get::<Session>(name.id(&self.prefix())).await? else {
                 return Ok(());
             };
@@ -73,7 +75,7 @@ impl Ender<'_> {
     /// Forgets one consent, and ends what its client was given on its node.
     pub(crate) async fn consent(&self, name: &Name) -> Result<(), EndError> {
         for _ in 0..ATTEMPTS {
-            let mut reads = self.store.reads();
+            let mut reads = self.app.store.reads();
             let Some(consent) = reads.get::<Remembered>(name.id(&self.prefix())).await? else {
                 return Ok(());
             };
@@ -95,18 +97,19 @@ impl Ender<'_> {
         self.given(&name.id(&self.prefix()), |_| true).await
     }
 
-    /// Deletes a client of the owner's. What it was given is worth nothing without it.
+    /// Deletes a client of the owner's, and ends what anybody gave it.
     pub(crate) async fn client(&self, id: &ClientId) -> Result<(), EndError> {
         for _ in 0..ATTEMPTS {
-            let mut reads = self.store.reads();
+            let mut reads = self.app.store.reads();
             let client = reads.get::<Client>(id.as_str()).await?;
             let Some(client) = client.filter(|client| client.owner == self.owner()) else {
                 return Ok(());
             };
             let mut txn = reads.into_txn();
-            delete_client(&mut txn, client);
+            clients::forget(&mut txn, &client);
             txn.audit(&self.audit("client_deleted").about(id))?;
             if self.commit(txn).await? {
+                watch::end_of_client(self.app, id, &Whose::Everybody, self.exchange.now).await?;
                 return Ok(());
             }
         }
@@ -126,7 +129,7 @@ impl Ender<'_> {
 
     /// Ends a page of records; says whether there was one.
     async fn page_of<R: Record>(&self, prefix: &[u8], end: fn(&mut Txn, &R)) -> Result<bool, EndError> {
-        let records = self.store.scan::<R>(prefix, None, PAGE).await?.records;
+        let records = self.app.store.scan::<R>(prefix, None, PAGE).await?.records;
         let mut txn = Txn::new();
         for record in &records {
             end(&mut txn, record);
@@ -140,7 +143,7 @@ impl Ender<'_> {
         let mut from: Option<Vec<u8>> = None;
         let mut conflicts = 0;
         loop {
-            let page = self.store.scan::<Held>(prefix, from.as_deref(), PAGE).await?;
+            let page = self.app.store.scan::<Held>(prefix, from.as_deref(), PAGE).await?;
             if self.end_given(&page.records, &is_meant).await? {
                 match page.next {
                     Some(next) => from = Some(next),
@@ -162,7 +165,7 @@ impl Ender<'_> {
         entries: &[Held],
         is_meant: &(impl Fn(&Authorization) -> bool + Send),
     ) -> Result<bool, EndError> {
-        let mut reads = self.store.reads();
+        let mut reads = self.app.store.reads();
         let (mut codes, mut grants) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry.what {
@@ -185,24 +188,10 @@ impl Ender<'_> {
 
     /// Whether it was done: not when something that was read has changed meanwhile.
     async fn commit(&self, txn: Txn) -> Result<bool, EndError> {
-        match self.store.commit(txn).await {
+        match self.app.store.commit(txn).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict(_)) => Ok(false),
             Err(CommitError::Store(error)) => Err(error.into()),
         }
     }
-}
-
-fn delete_client(txn: &mut Txn, client: Client) {
-    txn.delete::<Client>(client.id.as_str());
-    txn.count(&clients_of(&client.owner), -1, None);
-    if let Some(at) = client.unused_until {
-        let client = client.id.clone();
-        txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
-    }
-    let entry = ByOwner {
-        owner: client.owner,
-        client: client.id,
-    };
-    txn.delete::<ByOwner>(entry.id());
 }

@@ -9,6 +9,7 @@ mod admin;
 mod app;
 mod body;
 mod client_keys;
+mod clients;
 mod clock;
 mod complaints;
 mod config;

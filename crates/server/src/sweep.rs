@@ -16,13 +16,12 @@ use countersign_oauth::{
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{
-    ByOwner, CommitError, Due, DueKind, Record as _, Store, StoreError, Txn, UnusedUntil, clients_of,
-};
+use countersign_store::{CommitError, Due, DueKind, Record as _, Store, StoreError, Txn, UnusedUntil};
 use time::OffsetDateTime;
 
 use crate::{
     app::App,
+    clients,
     config::ServerConfig,
     counters::{Counters, add},
     endpoints::{client_auth::assertions_of, consent::open_pages},
@@ -209,15 +208,7 @@ async fn expire(store: &Store, entry: &UnusedUntil, now: OffsetDateTime) -> Resu
     let mut txn = reads.into_txn();
     txn.delete::<UnusedUntil>(entry.id());
     if let Some(client) = &client {
-        txn.delete::<Client>(client.id.as_str());
-        txn.delete::<ByOwner>(
-            ByOwner {
-                owner: client.owner.clone(),
-                client: client.id.clone(),
-            }
-            .id(),
-        );
-        txn.count(&clients_of(&client.owner), -1, None);
+        clients::forget(&mut txn, client);
         txn.audit(&AuditRecord::own("client_expired", now).about(&client.id))?;
     }
     match store.commit(txn).await {

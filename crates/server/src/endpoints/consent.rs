@@ -2,7 +2,7 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    authorize::Ticket,
+    authorize::{Answer, Ticket},
     caller::Caller,
     client::Client,
     consent::{self, Choice, Click, ConsentError, Outcome, Records},
@@ -11,7 +11,7 @@ use countersign_oauth::{
     secret::SecretHash,
     session::Session,
 };
-use countersign_store::{CommitError, Due, DueKind, Held, Record as _, StoreError, Txn, UnusedUntil};
+use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use time::OffsetDateTime;
@@ -81,57 +81,37 @@ async fn decide(
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
-        let ticket = reads.get::<Ticket>(SecretHash::of(secret).to_text()).await?;
-        let client = match &ticket {
-            Some(ticket) => reads.get::<Client>(ticket.request.client.as_str()).await?,
-            None => None,
-        };
-        let registrant = client
-            .as_ref()
-            .and_then(|client| app.directory.node(&client.registrant.node_id));
-        let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
+        let facts = Facts::read(app, &mut reads, secret, headers, caller).await?;
         let click = Click {
             choice,
             remember,
-            ticket: ticket.as_ref(),
+            ticket: facts.ticket.as_ref(),
             cookie: cookie_text.as_deref(),
-            session: session.as_ref(),
-            client: client.as_ref(),
+            session: facts.session.as_ref(),
+            client: facts.client.as_ref(),
             caller,
-            registrant: registrant.as_ref(),
+            registrant: facts.registrant.as_ref(),
         };
-        let id = client.as_ref().map(|client| client.id.to_string()).unwrap_or_default();
+        let id = facts
+            .client
+            .as_ref()
+            .map(|client| client.id.to_string())
+            .unwrap_or_default();
         let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
-            Outcome::Page(ConsentError::Page(error)) => {
-                event::decided(
-                    EVENT,
-                    caller,
-                    &id,
-                    Decision::Refused,
-                    &exchange.request_id,
-                    &error.to_string(),
-                );
-                let markup = pages::page_error(&error, &app.registration.own_tags, &exchange.request_id);
-                return Ok(reply::page(status::BAD_PAGE, markup));
-            }
-            Outcome::Page(error) => return Ok(refuse(exchange, caller, &id, &error.to_string())),
+            Outcome::Page(error) => return Ok(refuse_page(app, exchange, caller, &id, &error)),
             Outcome::Refused(answer) => (answer, None),
             Outcome::Allowed { answer, records } => (answer, Some(records)),
         };
         let mut txn = reads.into_txn();
-        if let Some(ticket) = &ticket {
+        if let Some(ticket) = &facts.ticket {
             spend(&mut txn, ticket);
         }
-        if let Some((records, client)) = records.as_deref().zip(client.as_ref()) {
-            keep(app, exchange, caller, &mut txn, records, client, session.as_ref()).await?;
+        if let Some((records, client)) = records.as_deref().zip(facts.client.as_ref()) {
+            keep(app, exchange, caller, &mut txn, records, client, facts.session.as_ref()).await?;
         }
         match app.store.commit(txn).await {
             Ok(_) => {
-                let (decision, reason) = match &answer.error {
-                    None => (Decision::Allowed, "the user consented"),
-                    Some(error) => (Decision::Refused, error.description()),
-                };
-                event::decided(EVENT, caller, &id, decision, &exchange.request_id, reason);
+                log_answer(exchange, caller, &id, &answer);
                 let mut reply = reply::answer(&answer);
                 cookie.forget(&mut reply);
                 if let Some((_, secret)) = records.as_deref().and_then(|records| records.session.as_ref()) {
@@ -149,6 +129,38 @@ async fn decide(
         "",
         "this page was answered already; go back to the application and start again",
     ))
+}
+
+/// What a click is decided on, read at one moment.
+struct Facts {
+    ticket: Option<Ticket>,
+    client: Option<Client>,
+    registrant: Option<Caller>,
+    session: Option<Session>,
+}
+
+impl Facts {
+    async fn read(
+        app: &App,
+        reads: &mut Reads<'_>,
+        ticket: &str,
+        headers: &HeaderMap,
+        caller: &Caller,
+    ) -> Result<Self, StoreError> {
+        let ticket = reads.get::<Ticket>(SecretHash::of(ticket).to_text()).await?;
+        let client = match &ticket {
+            Some(ticket) => reads.get::<Client>(ticket.request.client.as_str()).await?,
+            None => None,
+        };
+        Ok(Self {
+            registrant: client
+                .as_ref()
+                .and_then(|client| app.directory.node(&client.registrant.node_id)),
+            session: sessions::of_browser(app, reads, headers, caller).await?,
+            ticket,
+            client,
+        })
+    }
 }
 
 /// The ticket is spent whatever was clicked.
@@ -213,6 +225,24 @@ pub(crate) fn mark_used(txn: &mut Txn, client: &Client, at: OffsetDateTime) -> R
     let client = client.id.clone();
     txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
     Ok(())
+}
+
+fn log_answer(exchange: &Exchange, caller: &Caller, client: &str, answer: &Answer) {
+    let (decision, reason) = match &answer.error {
+        None => (Decision::Allowed, "the user consented"),
+        Some(error) => (Decision::Refused, error.description()),
+    };
+    event::decided(EVENT, caller, client, decision, &exchange.request_id, reason);
+}
+
+fn refuse_page(app: &App, exchange: &Exchange, caller: &Caller, client: &str, error: &ConsentError) -> Reply {
+    let ConsentError::Page(page) = error else {
+        return refuse(exchange, caller, client, &error.to_string());
+    };
+    let reason = page.to_string();
+    event::decided(EVENT, caller, client, Decision::Refused, &exchange.request_id, &reason);
+    let markup = pages::page_error(page, &app.registration.own_tags, &exchange.request_id);
+    reply::page(status::BAD_PAGE, markup)
 }
 
 fn refuse(exchange: &Exchange, caller: &Caller, client: &str, reason: &str) -> Reply {

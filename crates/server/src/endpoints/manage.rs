@@ -10,13 +10,13 @@ use countersign_oauth::{
     metadata::path,
     register::Response,
 };
-use countersign_store::{ByOwner, CommitError, Record as _, StoreError, UnusedUntil, clients_of};
+use countersign_store::{CommitError, StoreError};
 use http::{Method, Request};
 use hyper::body::Incoming;
 
 use crate::{
     app::{App, Exchange},
-    body, cors,
+    body, clients, cors,
     endpoints::bearer::bearer_header,
     event::{self, Decision},
     reply::{self, Reply},
@@ -86,21 +86,7 @@ async fn manage(
                 (shown(app, &changed, token), "replaced", whose)
             }
             None if *method == Method::DELETE => {
-                txn.delete::<Client>(id);
-                let owner = client.owner.clone();
-                txn.count(&clients_of(&owner), -1, None);
-                let client_id = client.id.clone();
-                txn.delete::<ByOwner>(
-                    ByOwner {
-                        owner,
-                        client: client_id,
-                    }
-                    .id(),
-                );
-                if let Some(at) = client.unused_until {
-                    let client = client.id.clone();
-                    txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
-                }
+                clients::forget(&mut txn, client);
                 txn.audit(&audit("client_deleted"))?;
                 (
                     reply::body(status::GONE, "application/json", ""),

@@ -81,11 +81,7 @@ async fn take_back(
     if app.store.commit(txn).await.is_err() {
         return Err(FormFailure::Refused("this page was answered already; open it again".to_owned()).into());
     }
-    let ender = Ender {
-        store: &app.store,
-        exchange,
-        caller,
-    };
+    let ender = Ender { app, exchange, caller };
     let what = match &action {
         Action::Session(name) => ender.session(name).await.map(|()| "a session ended"),
         Action::Consent(name) => ender.consent(name).await.map(|()| "a remembered consent ended"),
