@@ -17,6 +17,7 @@ use crate::{
     caller::{Caller, Owner},
     client::{Client, ClientId},
     grant::{Authorization, Code, Grant},
+    opaque::OpaqueToken,
     remembered::Remembered,
     resource::Resource,
     session::Session,
@@ -57,7 +58,7 @@ pub trait Rests {
 }
 
 /// Who and what a record rests on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Footing<'a> {
     /// Stable id of the subject's node.
     pub node_id: &'a str,
@@ -178,6 +179,16 @@ impl Rests for Remembered {
             resources: &self.resources,
             bound_to: None,
             published_by: self.published_by.as_ref(),
+        }
+    }
+}
+
+/// A machine's; one that rests on a grant ends with that, and is looked for nowhere.
+impl Rests for OpaqueToken {
+    fn footing(&self) -> Footing<'_> {
+        match &self.machine {
+            Some(authorization) => Footing::of(authorization, None),
+            None => Footing::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::{
     client::Client,
+    grant::Authorization,
     secret::{Secret, SecretHash},
 };
 
@@ -46,6 +47,9 @@ pub struct OpaqueToken {
     pub hash: SecretHash,
     /// The claims that it stands for; `client_id` and `gid` among them say what it rests on.
     pub claims: Map<String, Value>,
+    /// What a machine's token rests on; `None` for one that rests on a grant and is as good as that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Authorization>,
     /// When it ends.
     #[serde(with = "time::serde::timestamp")]
     pub expires_at: OffsetDateTime,
@@ -80,11 +84,20 @@ impl NewAccessToken {
                 let record = Box::new(OpaqueToken {
                     hash: secret.hash(),
                     claims,
+                    machine: None,
                     expires_at,
                 });
                 Self::Opaque { secret, record }
             }
         }
+    }
+
+    /// The same, of a machine: it rests on what its owner may have.
+    pub(crate) fn of_machine(mut self, authorization: impl FnOnce() -> Authorization) -> Self {
+        if let Self::Opaque { record, .. } = &mut self {
+            record.machine = Some(authorization());
+        }
+        self
     }
 
     /// The record that has to be stored before the token is handed out.

@@ -126,11 +126,7 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
             DueKind::Form => form(store, entry).await?,
             DueKind::Assertion => assertion(store, entry).await?,
-            DueKind::Opaque => {
-                let mut token = Txn::new();
-                token.delete::<OpaqueToken>(&entry.id);
-                token
-            }
+            DueKind::Opaque => forgotten::<OpaqueToken>(store, entry).await?,
         });
         txn.delete::<Due>(entry.id());
     }

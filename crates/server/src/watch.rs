@@ -51,7 +51,8 @@ pub(crate) struct Doubts {
 }
 
 impl Doubts {
-    fn add(&self, node_id: &str) {
+    /// The records of this node are to be read at the next look.
+    pub(crate) fn add(&self, node_id: &str) {
         let mut nodes = self.nodes.lock();
         if nodes.len() <= MAX_DOUBTS {
             nodes.insert(node_id.to_owned());

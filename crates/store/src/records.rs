@@ -157,6 +157,11 @@ impl Record for OpaqueToken {
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
     }
+
+    fn resting(&self) -> Option<Resting<'_>> {
+        self.machine.as_ref()?;
+        Some(resting(DueKind::Opaque, true, &self.footing()))
+    }
 }
 
 /// Index: records that end at some time, in the order of their time.
@@ -195,7 +200,14 @@ pub enum DueKind {
 
 impl DueKind {
     /// Those that the index of what rests on what has.
-    const ALL: [Self; 5] = [Self::Ticket, Self::Code, Self::Grant, Self::Session, Self::Remembered];
+    const ALL: [Self; 6] = [
+        Self::Ticket,
+        Self::Code,
+        Self::Grant,
+        Self::Session,
+        Self::Remembered,
+        Self::Opaque,
+    ];
 
     /// The kind that stands as `kind as u8` in the id of an index entry.
     pub(crate) fn from_letter(letter: u8) -> Option<Self> {

@@ -75,15 +75,17 @@ pub struct Served {
 impl Served {
     /// Starts it with these flags, the state folder first among them.
     pub fn start(folder: &Path, flags: &[String]) -> Self {
+        Self::start_logging(folder, flags, Stdio::piped())
+    }
+
+    /// The same, with its log going where a pipe could not hold it.
+    pub fn start_logging(folder: &Path, flags: &[String], log: Stdio) -> Self {
         let socket = folder.join("notify");
         let _ = std::fs::remove_file(&socket);
         let notifications = UnixDatagram::bind(&socket).expect("a socket");
         notifications.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut serve = command("countersign", [&["serve".to_owned()], flags].concat());
-        serve
-            .env("NOTIFY_SOCKET", socket)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped());
+        serve.env("NOTIFY_SOCKET", socket).stdin(Stdio::null()).stderr(log);
         Self {
             child: serve.spawn().expect("it starts"),
             state_dir: flags[1].clone(),
@@ -127,6 +129,13 @@ impl Served {
     pub async fn stop(self) -> (Option<i32>, String) {
         self.signal("TERM");
         self.ended().await
+    }
+
+    /// The same, of one whose log goes elsewhere: its exit code.
+    pub async fn stop_quietly(mut self) -> Option<i32> {
+        self.signal("TERM");
+        let end = timeout(PATIENCE, self.child.wait()).await.expect("it ends in time");
+        end.expect("it ends").code()
     }
 }
 

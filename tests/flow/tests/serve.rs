@@ -181,3 +181,103 @@ async fn control_out_of_reach_is_waited_for_and_said() {
     served.notifications.wait_for("READY=1");
     assert_eq!(served.stop().await.0, Some(0));
 }
+
+/// A form, posted to the server at `idp.tailnet.test`.
+fn post(path: &str, form: &str, headers: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: idp.tailnet.test\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\nConnection: close\r\n{headers}\r\n{form}",
+        form.len()
+    )
+}
+
+fn between(text: &str, before: &str, after: &str) -> String {
+    let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("{before}: {text}"));
+    rest.split(after).next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_at_trace_holds_no_secret_code_or_token() {
+    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    let scene = Scene::new().await;
+    let key = scene.key_file(AuthKeySpec::tags(TAG));
+    let auth_key = std::fs::read_to_string(&key).unwrap();
+    let log = scene.path("trace.log");
+    let mut flags = scene.flags("idp");
+    flags.extend(["--auth-key-file", &key.display().to_string(), "--log", "trace"].map(str::to_owned));
+    let served = Served::start_logging(&scene.path(""), &flags, std::fs::File::create(&log).unwrap().into());
+    served.notifications.wait_for("READY=1");
+    let alice = scene.person("alice", ALICE).await;
+
+    let body = r#"{"redirect_uris":["http://127.0.0.1/callback"],"token_endpoint_auth_method":"client_secret_post",
+        "grant_types":["authorization_code","refresh_token"]}"#;
+    let made = ask(
+        &alice,
+        "idp",
+        &post("/register", body, "").replace("application/x-www-form-urlencoded", "application/json"),
+    )
+    .await;
+    let (id, secret) = (
+        between(&made, "\"client_id\":\"", "\""),
+        between(&made, "\"client_secret\":\"", "\""),
+    );
+    let management = between(&made, "\"registration_access_token\":\"", "\"");
+    let form = format!(
+        "response_type=code&client_id={id}&scope=openid&code_challenge={CHALLENGE}&code_challenge_method=S256\
+         &redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback"
+    );
+    let page = ask(&alice, "idp", &post("/authorize", &form, "")).await;
+    let ticket = between(&page, "name=\"ticket\" value=\"", "\"");
+    let cookie = between(&page, "set-cookie: ", ";");
+    let ours = format!("Origin: http://idp.tailnet.test\r\nCookie: {cookie}\r\n");
+    let click = format!("ticket={ticket}&choice=allow");
+    let answer = ask(&alice, "idp", &post("/authorize/consent", &click, &ours)).await;
+    let code = between(&answer, "code=", "&");
+    let client = format!("client_id={id}&client_secret={secret}");
+    let form = format!("{client}&grant_type=authorization_code&code={code}&code_verifier={VERIFIER}");
+    let tokens = ask(&alice, "idp", &post("/token", &form, "")).await;
+    let [access, id_token, refresh] =
+        ["access_token", "id_token", "refresh_token"].map(|name| between(&tokens, &format!("\"{name}\":\""), "\""));
+    let form = format!("{client}&grant_type=refresh_token&refresh_token={refresh}");
+    let again = ask(&alice, "idp", &post("/token", &form, "")).await;
+    let successor = between(&again, "\"refresh_token\":\"", "\"");
+    ask(
+        &alice,
+        "idp",
+        &post("/userinfo", "", &format!("Authorization: Bearer {access}\r\n")),
+    )
+    .await;
+    ask(
+        &alice,
+        "idp",
+        &post("/revoke", &format!("{client}&token={refresh}"), ""),
+    )
+    .await;
+    assert_eq!(served.stop_quietly().await, Some(0));
+
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(
+        log.contains("TRACE") && log.contains("tokens issued"),
+        "{} bytes",
+        log.len()
+    );
+    let cookie = cookie.split_once('=').unwrap().1.to_owned();
+    for (what, secret) in [
+        ("the pre-auth key", auth_key.trim().to_owned()),
+        ("the client secret", secret),
+        ("the registration token", management),
+        ("the ticket", ticket),
+        ("the cookie", cookie),
+        ("the code", code),
+        ("the verifier", VERIFIER.to_owned()),
+        ("the access token", access),
+        ("the id_token", id_token),
+        ("the refresh token", refresh),
+        ("its successor", successor),
+    ] {
+        assert!(secret.len() >= 20, "{what}: {secret}");
+        let at = log.find(&secret).map(|at| &log[log[..at].rfind('\n').unwrap_or(0)..at]);
+        assert_eq!(at, None, "{what} is in the log, after this");
+    }
+}

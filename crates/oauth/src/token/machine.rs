@@ -11,6 +11,7 @@ use crate::{
     access::allowed_scopes,
     client::GrantType,
     error::{ErrorCode, OAuthError},
+    grant::Authorization,
     metadata::SCOPES,
     opaque::NewAccessToken,
     resource::Resource,
@@ -78,7 +79,15 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
     access.insert("client_id".into(), Value::from(client.id.as_str()));
     access.insert("cnf".into(), json!({ "tailnet_node": caller.node_id }));
     Ok(Tokens {
-        access: NewAccessToken::of(access, client, now + rules.access_lifetime, rng),
+        access: NewAccessToken::of(access, client, now + rules.access_lifetime, rng).of_machine(|| Authorization {
+            client: client.id.clone(),
+            subject,
+            scopes: scopes.clone(),
+            resources,
+            nonce: None,
+            auth_time: now,
+            published_by: None,
+        }),
         id: None,
         refresh: None,
         scopes,

@@ -261,7 +261,7 @@ impl Ending {
     /// Writes the end; says what ended, if anything did.
     fn write(self, txn: &mut Txn) -> Result<Option<&'static str>, StoreError> {
         if let Some(token) = &self.token {
-            txn.delete::<OpaqueToken>(token.id());
+            txn.remove(token);
         }
         match self.grant {
             Some(grant) => {

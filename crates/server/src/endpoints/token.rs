@@ -77,6 +77,10 @@ async fn answer(
             }
         }
         let tokens = result.map_err(|error| TokenError::Refused(client.id.to_string(), error))?;
+        if let Some(machine) = tokens.access.record().and_then(|record| record.machine.as_ref()) {
+            // Made of nothing but the netmap, and for another node than the caller perhaps.
+            app.doubts.add(&machine.subject.node_id);
+        }
         let reply = signed(app, &signer, *tokens).await.map_err(Failure::from)?;
         event::decided(
             EVENT,

@@ -74,3 +74,80 @@ async fn stopping_lets_requests_finish_and_ends_idle_connections() {
     let stopped = tokio::time::timeout(Duration::from_secs(2), rig.task).await;
     stopped.unwrap().unwrap().unwrap();
 }
+
+/// A request that has begun and goes on until this is dropped.
+async fn unfinished(rig: &Rig, node: &Node) -> DuplexStream {
+    let mut slow = rig.connect(node).await;
+    let head = format!(
+        "POST /register HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    // It counts once its head has been read.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    slow
+}
+
+#[tokio::test]
+async fn requests_in_progress_are_limited_for_one_node_and_for_all() {
+    let mut small = config();
+    small.limits.requests_per_peer = 1;
+    small.limits.requests = 2;
+    let rig = Rig::start(small).await;
+    let (alice, bob) = (Node::alice(), Node::user(2, "bob", &[r#"{"allow_dcr":true}"#]));
+    let _first = unfinished(&rig, &alice).await;
+    let limited = rig.client(&alice).await.get("/").await;
+    assert_eq!(limited.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(limited.header("retry-after"), "1");
+    assert_eq!(rig.client(&bob).await.get("/").await.status, StatusCode::OK);
+    let _second = unfinished(&rig, &bob).await;
+    let full = rig.client(&Node::user(3, "carol", &[])).await.get("/").await;
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        full.header("content-type"),
+        "text/html; charset=utf-8",
+        "a browser shows it"
+    );
+    assert_eq!(rig.counters().requests_limited, 2);
+}
+
+#[tokio::test]
+async fn all_connections_together_are_limited() {
+    let mut small = config();
+    small.limits.connections = 2;
+    let rig = Rig::start(small).await;
+    let _held = [rig.connect(&Node::alice()).await, rig.connect(&Node::bob()).await];
+    let mut third = rig.connect(&Node::user(3, "carol", &[])).await;
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    assert_eq!(rig.counters().connections_refused, 1);
+}
+
+#[tokio::test]
+async fn headers_and_addresses_that_are_too_long_or_too_many_are_refused() {
+    let rig = Rig::start(config()).await;
+    let long = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx: {}\r\n\r\n", "x".repeat(40_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{}\r\n", "x: y\r\n".repeat(200));
+    let address = format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "x".repeat(70_000));
+    for request in [long, many, address] {
+        let (mut reading, mut writing) = tokio::io::split(rig.connect(&Node::alice()).await);
+        let sent = tokio::spawn(async move { writing.write_all(request.as_bytes()).await.map(|()| writing) });
+        let mut answer = Vec::new();
+        let _ = reading.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(
+            answer.starts_with("HTTP/1.1 431") || answer.starts_with("HTTP/1.1 414"),
+            "{answer}"
+        );
+        let _ = sent.await;
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends() {
+    let mut hasty = tls::https();
+    hasty.limits.handshake_timeout = Duration::from_millis(80);
+    let rig = Rig::start(hasty).await;
+    let mut silent = rig.connect(&Node::alice()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 1])).await;
+    assert_eq!(ended.unwrap().unwrap_or(0), 0);
+    assert_eq!(rig.counters().handshakes_failed, 1);
+}

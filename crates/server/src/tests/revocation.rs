@@ -5,6 +5,7 @@ use std::time::Instant;
 use countersign_oauth::{
     authorize::Ticket,
     grant::{Code, Grant},
+    opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
 };
@@ -484,4 +485,40 @@ async fn sessions_and_remembered_consents_end_with_their_ground() {
             "{event}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_machines_opaque_token_ends_with_what_its_owner_may_have() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut alice = rig.client(&node).await;
+    let made = alice
+        .register(&json!({
+            "grant_types": ["client_credentials"], "token_endpoint_auth_method": "client_secret_post",
+            "access_token_strategy": "opaque",
+        }))
+        .await;
+    let body = form(&[
+        ("grant_type", "client_credentials"),
+        ("client_id", &text(&made, "client_id")),
+        ("client_secret", &text(&made, "client_secret")),
+        ("resource", RESOURCE),
+    ]);
+    let mut server = rig.client(&Node::user(8, "app", &[])).await;
+    for _ in 0..2 {
+        let answer = server.send(Method::POST, "/token", &[FORM], body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(stored::<OpaqueToken>(&rig).await.len(), 1);
+        node.facts.lock().policy = Policy::default();
+        rig.nodes.announce();
+        let begun = Instant::now();
+        while !stored::<OpaqueToken>(&rig).await.is_empty() {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        node.facts.lock().policy = Policy::parse([ALL]);
+    }
+    let audit = audit(&rig).await;
+    let ended = audit.iter().filter(|line| line["event"] == "opaque_token_ended");
+    assert_eq!(ended.count(), 2);
 }

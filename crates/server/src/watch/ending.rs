@@ -7,6 +7,7 @@ use countersign_oauth::{
     client::ClientId,
     footing::{Footing, Rests, Verdict},
     grant::{Code, Grant, SPENT_CODE_MEMORY},
+    opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
 };
@@ -96,6 +97,19 @@ impl Ending for Grant {
 
     fn settle(&self, txn: &mut Txn) {
         txn.delete::<Held>(Held::grant(self).id());
+    }
+}
+
+impl Ending for OpaqueToken {
+    const NAME: &'static str = "opaque_token";
+    const KIND: DueKind = DueKind::Opaque;
+
+    fn is_open(&self, now: OffsetDateTime) -> bool {
+        now < self.expires_at
+    }
+
+    fn due(&self) -> OffsetDateTime {
+        self.expires_at
     }
 }
 
@@ -204,8 +218,9 @@ pub(super) async fn sight(watcher: &mut Watcher, found: &Found, now: OffsetDateT
         DueKind::Grant => of::<Grant>(watcher, found, now).await,
         DueKind::Session => of::<Session>(watcher, found, now).await,
         DueKind::Remembered => of::<Remembered>(watcher, found, now).await,
-        // Not in the index. An opaque token is as good as its grant.
-        DueKind::Form | DueKind::Assertion | DueKind::Opaque => Ok(Sight::Stands),
+        DueKind::Opaque => of::<OpaqueToken>(watcher, found, now).await,
+        // Not in the index.
+        DueKind::Form | DueKind::Assertion => Ok(Sight::Stands),
     }
 }
 

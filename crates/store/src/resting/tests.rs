@@ -165,6 +165,7 @@ fn every_kind_is_read_back_from_its_letter() {
         DueKind::Grant,
         DueKind::Session,
         DueKind::Remembered,
+        DueKind::Opaque,
     ] {
         assert_eq!(DueKind::from_letter(kind as u8), Some(kind));
     }

@@ -91,6 +91,10 @@ fn count_server(counters: &mut Counters, server: &CounterSnapshot) {
     count("http_connections_refused", server.connections_refused, counters);
     count("tls_handshakes_failed", server.handshakes_failed, counters);
     count("requests_limited", server.requests_limited, counters);
+    count("records_ended", server.records_ended, counters);
+    count("records_swept", server.records_swept, counters);
+    count("clients_expired", server.clients_expired, counters);
+    count("audit_pruned", server.audit_pruned, counters);
     for requests in &server.requests {
         let route = requests
             .route
