@@ -189,15 +189,19 @@ impl Ring {
             }
             ring.facts.push(key.facts());
         }
-        // A reader that cannot choose by kid takes the first key of its kind: the one that signs.
-        published.sort_by_key(|jwk| !ring.signs(jwk["kid"].as_str()));
+        // A reader that cannot choose by kid takes the first key, at best the first of its kind: one that signs, and the
+        // default before the others.
+        published.sort_by_key(|jwk| ring.place(jwk["kid"].as_str()));
         ring.jwks = json!({ "keys": published }).to_string().into();
         Ok(ring)
     }
 
-    fn signs(&self, kid: Option<&str>) -> bool {
+    fn place(&self, kid: Option<&str>) -> (bool, Option<usize>) {
         let key = self.facts.iter().find(|key| Some(key.kid.as_str()) == kid);
-        key.is_some_and(|key| matches!(key.phase, Phase::Signing(_)))
+        (
+            !key.is_some_and(|key| matches!(key.phase, Phase::Signing(_))),
+            key.and_then(|key| SigningAlg::ALL.iter().position(|alg| *alg == key.alg)),
+        )
     }
 }
 

@@ -117,3 +117,17 @@ fn a_key_of_format_1_signs_since_it_was_made() {
     assert!(read.halves().unwrap().0.is_some());
     assert!(<Stored as countersign_store::Record>::upgrade(3, "{}").is_err());
 }
+
+#[tokio::test]
+async fn the_key_of_the_default_comes_first_and_keys_that_sign_before_their_successors() {
+    for _ in 0..4 {
+        let store = Store::in_memory().unwrap();
+        let keys = Keys::open(&store, MONTH, NOW).await.unwrap();
+        keys.tend(&store, &SigningAlg::ALL, NOW + time::Duration::days(29))
+            .await
+            .unwrap();
+        let jwks: serde_json::Value = serde_json::from_slice(&keys.jwks()).unwrap();
+        let listed: Vec<_> = jwks["keys"].as_array().unwrap().iter().map(|key| &key["alg"]).collect();
+        assert_eq!(listed, ["ES256", "RS256", "EdDSA", "ES256", "EdDSA"], "{jwks}");
+    }
+}
