@@ -93,6 +93,9 @@ pub struct Request {
     /// `max_age`, in seconds: how old the click may be on which the answer rests.
     #[serde(default)]
     pub max_age: Option<u64>,
+    /// The name under which it was pushed, if it was: an answer spends that.
+    #[serde(default)]
+    pub pushed: Option<SecretHash>,
 }
 
 /// What comes of an authorization request.
@@ -131,6 +134,11 @@ pub enum PageError {
     /// A redirect URI that is not registered for the client.
     #[error("the application asked to send you to an address that it did not register")]
     Redirect,
+    /// A reference to a request that is not there.
+    #[error(
+        "the request of this application is too old, was answered already or is another application's; go back to the application and start again"
+    )]
+    Pushed,
     /// The client belongs to somebody else.
     #[error("this application was registered by {} on {}, on {}, and is not published, so only {} can use it", .0.user, .0.node, .0.at.date(), .0.user)]
     NotYours(Box<Unpublished>),
@@ -190,9 +198,10 @@ pub fn may_use(
 /// Decides what comes of a request of `caller`.
 ///
 /// `client` is what the store has under [`client_id`], `registrant` what the netmap has about the node that
-/// registered it.
+/// registered it, `pushed` the request's name if it was pushed before ([`crate::par`]).
 pub fn authorize(
     params: &Params,
+    pushed: Option<SecretHash>,
     client: Option<&Client>,
     caller: &Caller,
     registrant: Option<&Caller>,
@@ -209,25 +218,59 @@ pub fn authorize(
     if let Err(error) = may_use(client, caller, registrant, rules, now) {
         return Outcome::Page(error);
     }
-    // From here on errors go back to the client; mode and state do as well, unless they are what is wrong.
-    let mut back = ReturnPath {
-        redirect_uri: &redirect_uri,
-        mode: ResponseMode::default(),
-        state: None,
-        issuer: &rules.issuer,
+    // From here on errors go back to the client.
+    let back = match return_path(params, &redirect_uri, &rules.issuer) {
+        Ok(back) => back,
+        Err(answer) => return Outcome::Redirect(answer),
     };
-    match state(params) {
-        Ok(state) => back.state = state,
-        Err(error) => return Outcome::Redirect(back.refuse(error)),
-    }
-    match ResponseMode::read(params, &redirect_uri) {
-        Ok(mode) => back.mode = mode,
-        Err(error) => return Outcome::Redirect(back.refuse(error)),
-    }
-    match request(params, client, &back, caller, rules, now) {
+    let valid = || {
+        if pushed.is_none() && client.options.require_pushed_authorization_requests {
+            return Err(invalid(
+                "this client registered require_pushed_authorization_requests: push the request first",
+            ));
+        }
+        let asked = request(params, client, &back)?;
+        Ok(Request {
+            published_by: Publisher::of(client, caller),
+            scopes: allowed_scopes(&asked.scopes, &asked.resources, &client.id, caller, rules, now)?,
+            pushed,
+            ..asked
+        })
+    };
+    match valid() {
         Err(error) => Outcome::Redirect(back.refuse(error)),
         Ok(request) => Outcome::Valid(Box::new(request)),
     }
+}
+
+/// Whether a request of `client` is one that could be granted to somebody.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(params: &Params, client: &Client, rules: &Rules) -> Result<(), OAuthError> {
+    let redirect_uri = redirect_uri(params, client).map_err(|error| match error {
+        PageError::Request(error) => error,
+        _ => invalid("redirect_uri is not registered for this client"),
+    })?;
+    let back = return_path(params, &redirect_uri, &rules.issuer).map_err(|answer| {
+        answer
+            .error
+            .unwrap_or_else(|| invalid("state or response_mode is wrong"))
+    })?;
+    request(params, client, &back).map(drop)
+}
+
+/// How the answer gets back: mode and state count for errors as well, unless they are what is wrong.
+fn return_path<'a>(params: &'a Params, redirect_uri: &'a str, issuer: &'a str) -> Result<ReturnPath<'a>, Answer> {
+    let mut back = ReturnPath {
+        redirect_uri,
+        mode: ResponseMode::default(),
+        state: None,
+        issuer,
+    };
+    back.state = state(params).map_err(|error| back.refuse(error))?;
+    back.mode = ResponseMode::read(params, redirect_uri).map_err(|error| back.refuse(error))?;
+    Ok(back)
 }
 
 fn redirect_uri(params: &Params, client: &Client) -> Result<String, PageError> {
@@ -248,14 +291,8 @@ fn state(params: &Params) -> Result<Option<&str>, OAuthError> {
     }
 }
 
-fn request(
-    params: &Params,
-    client: &Client,
-    back: &ReturnPath<'_>,
-    caller: &Caller,
-    rules: &Rules,
-    now: OffsetDateTime,
-) -> Result<Request, OAuthError> {
+/// What is asked, whoever asks: by whose rule, and which of the scopes may be had, depends on him.
+fn request(params: &Params, client: &Client, back: &ReturnPath<'_>) -> Result<Request, OAuthError> {
     if let Some(name) = params.repeated(&["resource"]) {
         let name: String = name.chars().take(SHOWN).collect();
         return Err(invalid(&format!("{name} was sent more than once")));
@@ -281,14 +318,15 @@ fn request(
         client: client.id.clone(),
         redirect_uri: back.redirect_uri.to_owned(),
         response_mode: back.mode,
-        published_by: Publisher::of(client, caller),
+        published_by: None,
         state: back.state.map(str::to_owned),
-        scopes: allowed_scopes(&scopes, &resources, &client.id, caller, rules, now)?,
+        scopes,
         resources,
         nonce,
         challenge,
         prompt,
         max_age,
+        pushed: None,
     })
 }
 
@@ -306,7 +344,7 @@ fn refuse_unsupported(params: &Params) -> Result<(), OAuthError> {
     if params.one("request_uri")?.is_some() {
         return Err(OAuthError::new(
             ErrorCode::RequestUriNotSupported,
-            "request_uri is not supported",
+            "request_uri: only one that the pushed authorization request endpoint gave is supported",
         ));
     }
     match params.required("response_type")? {

@@ -14,6 +14,7 @@ use crate::{
     client::Client,
     error::{ErrorCode, OAuthError},
     grant::Code,
+    par::Pushed,
     prompt::Prompt,
     remembered::{self, Remembered},
     secret::Secret,
@@ -85,6 +86,8 @@ pub struct Click<'a> {
     pub cookie: Option<&'a str>,
     /// The session that the browser's other cookie names, if the Caller has such a one.
     pub session: Option<&'a Session>,
+    /// What the store has of the ticket's request, if that was pushed.
+    pub pushed: Option<&'a Pushed>,
     /// The ticket's client.
     pub client: Option<&'a Client>,
     /// The node on this connection.
@@ -112,6 +115,9 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
         return Outcome::Page(error.into());
     }
     let request = &ticket.request;
+    if request.pushed.is_some() && click.pushed.is_none() {
+        return Outcome::Page(ConsentError::TooOld);
+    }
     let refused = |error| Outcome::Refused(request.refuse(&rules.issuer, error));
     if click.choice == Choice::Deny {
         return refused(OAuthError::new(ErrorCode::AccessDenied, "the user declined"));

@@ -33,6 +33,7 @@ pub mod me;
 pub mod metadata;
 pub mod opaque;
 pub mod options;
+pub mod par;
 pub mod params;
 pub mod pkce;
 pub mod policy;

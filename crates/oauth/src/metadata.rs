@@ -38,6 +38,8 @@ pub mod path {
     pub const AUTHORIZE: &str = "/authorize";
     /// Where the consent page sends the user's word.
     pub const CONSENT: &str = "/authorize/consent";
+    /// Pushed authorization requests (RFC 9126).
+    pub const PAR: &str = "/par";
     /// Token endpoint.
     pub const TOKEN: &str = "/token";
     /// Introspection (RFC 7662).
@@ -61,6 +63,8 @@ pub struct Metadata {
     jwks_uri: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorization_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed_authorization_request_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +145,7 @@ impl Metadata {
             issuer: issuer.to_owned(),
             jwks_uri: at(path::JWKS),
             authorization_endpoint: features.codes.then(|| at(path::AUTHORIZE)),
+            pushed_authorization_request_endpoint: features.codes.then(|| at(path::PAR)),
             token_endpoint: features.codes.then(|| at(path::TOKEN)),
             introspection_endpoint: features.codes.then(|| at(path::INTROSPECT)),
             revocation_endpoint: features.codes.then(|| at(path::REVOKE)),

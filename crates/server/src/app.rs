@@ -246,6 +246,7 @@ impl App {
             Route::Manage => endpoints::manage::any(self, exchange, caller, request).await,
             Route::Authorize => endpoints::authorize::any(self, exchange, caller, request).await,
             Route::Consent => consent::post(self, exchange, caller, request).await,
+            Route::Par => endpoints::par::post(self, exchange, caller, request).await,
             Route::Token => endpoints::token::post(self, exchange, caller, request).await,
             Route::Introspect => bearer::introspect(self, exchange, caller, request).await,
             Route::Revoke => bearer::revoke(self, exchange, caller, request).await,

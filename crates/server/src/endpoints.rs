@@ -10,5 +10,6 @@ pub(crate) mod logout;
 pub(crate) mod manage;
 pub(crate) mod me;
 pub(crate) mod metadata;
+pub(crate) mod par;
 pub(crate) mod register;
 pub(crate) mod token;

@@ -13,6 +13,7 @@ pub(crate) enum Route {
     Manage,
     Authorize,
     Consent,
+    Par,
     Token,
     Introspect,
     Revoke,
@@ -49,7 +50,7 @@ pub(crate) enum Cors {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::OauthMetadata,
         Self::OpenidMetadata,
         Self::Jwks,
@@ -57,6 +58,7 @@ impl Route {
         Self::Manage,
         Self::Authorize,
         Self::Consent,
+        Self::Par,
         Self::Token,
         Self::Introspect,
         Self::Revoke,
@@ -92,6 +94,7 @@ impl Route {
             Self::Manage => path::CLIENTS,
             Self::Authorize => path::AUTHORIZE,
             Self::Consent => path::CONSENT,
+            Self::Par => path::PAR,
             Self::Token => path::TOKEN,
             Self::Introspect => path::INTROSPECT,
             Self::Revoke => path::REVOKE,
@@ -112,7 +115,7 @@ impl Route {
     pub(crate) const fn allowed(self) -> &'static str {
         match self {
             Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks => "GET, HEAD, OPTIONS",
-            Self::Register | Self::Token | Self::Revoke => "POST, OPTIONS",
+            Self::Register | Self::Par | Self::Token | Self::Revoke => "POST, OPTIONS",
             Self::Userinfo => "GET, POST, OPTIONS",
             Self::Manage => "GET, PUT, DELETE, OPTIONS",
             Self::Authorize | Self::Logout | Self::Me => "GET, POST",
@@ -147,9 +150,13 @@ impl Route {
 
     pub(crate) const fn cors(self) -> Cors {
         match self {
-            Self::OauthMetadata | Self::OpenidMetadata | Self::Jwks | Self::Token | Self::Revoke | Self::Userinfo => {
-                Cors::Anyone
-            }
+            Self::OauthMetadata
+            | Self::OpenidMetadata
+            | Self::Jwks
+            | Self::Par
+            | Self::Token
+            | Self::Revoke
+            | Self::Userinfo => Cors::Anyone,
             Self::Register | Self::Manage => Cors::Registration,
             _ => Cors::SameOrigin,
         }

@@ -31,6 +31,8 @@ pub(crate) const fn of(code: ErrorCode) -> StatusCode {
 pub(crate) const FOUND: StatusCode = StatusCode::OK;
 /// RFC 7591 3.2.1.
 pub(crate) const REGISTERED: StatusCode = StatusCode::CREATED;
+/// RFC 9126 2.2.
+pub(crate) const PUSHED: StatusCode = StatusCode::CREATED;
 /// The client was deleted (RFC 7592 2.3).
 pub(crate) const GONE: StatusCode = StatusCode::NO_CONTENT;
 /// The answer to a preflight.

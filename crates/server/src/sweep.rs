@@ -13,10 +13,11 @@ use countersign_oauth::{
     form::Form,
     grant::{Code, Grant},
     opaque::OpaqueToken,
+    par::Pushed,
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{CommitError, Due, DueKind, Record as _, Store, StoreError, Txn, UnusedUntil};
+use countersign_store::{CommitError, Due, DueKind, Record, Store, StoreError, Txn, UnusedUntil};
 use time::OffsetDateTime;
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     clients,
     config::ServerConfig,
     counters::{Counters, add},
-    endpoints::{client_auth::assertions_of, consent::open_pages},
+    endpoints::{client_auth::assertions_of, consent::open_pages, par::pushed_by},
     watch::Ending,
 };
 
@@ -124,8 +125,9 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
             DueKind::Grant => forgotten::<Grant>(store, entry).await?,
             DueKind::Session => forgotten::<Session>(store, entry).await?,
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
-            DueKind::Form => form(store, entry).await?,
-            DueKind::Assertion => assertion(store, entry).await?,
+            DueKind::Form => counted(store, entry, |form: &Form| open_pages(&form.subject.node_id)).await?,
+            DueKind::Assertion => counted(store, entry, |spent: &Spent| assertions_of(&spent.client)).await?,
+            DueKind::Pushed => counted(store, entry, |pushed: &Pushed| pushed_by(&pushed.node_id)).await?,
             DueKind::Opaque => forgotten::<OpaqueToken>(store, entry).await?,
         });
         txn.delete::<Due>(entry.id());
@@ -144,24 +146,14 @@ async fn forgotten<R: Ending>(store: &Store, entry: &Due) -> Result<Txn, StoreEr
     Ok(txn)
 }
 
-async fn form(store: &Store, entry: &Due) -> Result<Txn, StoreError> {
+/// Forgets a record that one of the counters counts.
+async fn counted<R: Record>(store: &Store, entry: &Due, counter: impl Fn(&R) -> String) -> Result<Txn, StoreError> {
     let mut reads = store.reads();
-    let form = reads.get::<Form>(&entry.id).await?;
+    let record = reads.get::<R>(&entry.id).await?;
     let mut txn = reads.into_txn();
-    if let Some(form) = form {
-        txn.delete::<Form>(&entry.id);
-        txn.count(&open_pages(&form.subject.node_id), -1, None);
-    }
-    Ok(txn)
-}
-
-async fn assertion(store: &Store, entry: &Due) -> Result<Txn, StoreError> {
-    let mut reads = store.reads();
-    let spent = reads.get::<Spent>(&entry.id).await?;
-    let mut txn = reads.into_txn();
-    if let Some(spent) = spent {
-        txn.delete::<Spent>(&entry.id);
-        txn.count(&assertions_of(&spent.client), -1, None);
+    if let Some(record) = record {
+        txn.delete::<R>(&entry.id);
+        txn.count(&counter(&record), -1, None);
     }
     Ok(txn)
 }

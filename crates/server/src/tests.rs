@@ -50,6 +50,7 @@ mod logout;
 mod me;
 mod names;
 mod opaque;
+mod par;
 mod policy;
 mod registration;
 mod revocation;

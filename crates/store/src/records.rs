@@ -12,6 +12,7 @@ use countersign_oauth::{
     form::Form,
     grant::{Code, Grant},
     opaque::OpaqueToken,
+    par::Pushed,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -150,6 +151,15 @@ impl Record for Spent {
     }
 }
 
+impl Record for Pushed {
+    const TABLE: &'static str = "pushed";
+    const FORMAT: u32 = 1;
+
+    fn id(&self) -> Vec<u8> {
+        self.hash.to_text().into_bytes()
+    }
+}
+
 impl Record for OpaqueToken {
     const TABLE: &'static str = "opaque";
     const FORMAT: u32 = 1;
@@ -196,6 +206,8 @@ pub enum DueKind {
     Assertion,
     /// An [`OpaqueToken`].
     Opaque,
+    /// A [`Pushed`] request.
+    Pushed,
 }
 
 impl DueKind {

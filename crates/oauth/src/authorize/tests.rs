@@ -11,7 +11,7 @@ const GOOD: &str = "response_type=code&client_id=c1&redirect_uri=http%3A%2F%2Flo
 
 fn ask(form: &str, client: Option<&Client>, caller: &Caller, registrant: Option<&Caller>) -> Outcome {
     let params = Params::parse(form.as_bytes());
-    authorize(&params, client, caller, registrant, &token_rules().authorize, NOW)
+    authorize(&params, None, client, caller, registrant, &token_rules().authorize, NOW)
 }
 
 fn asked(form: &str, caller: &Caller) -> Request {

@@ -23,7 +23,7 @@ fn shown(extra: &str, caller: &Caller) -> (Ticket, String) {
     let rules = token_rules().authorize;
     let params = Params::parse(form.as_bytes());
     let client = public_client();
-    let authorize::Outcome::Valid(request) = authorize(&params, Some(&client), caller, None, &rules, NOW) else {
+    let authorize::Outcome::Valid(request) = authorize(&params, None, Some(&client), caller, None, &rules, NOW) else {
         panic!()
     };
     let browser = prompt::Browser {
@@ -42,6 +42,7 @@ fn shown(extra: &str, caller: &Caller) -> (Ticket, String) {
 fn click(choice: Choice, ticket: &Ticket, cookie: Option<&str>, caller: &Caller, now: OffsetDateTime) -> Outcome {
     let client = public_client();
     let click = Click {
+        pushed: None,
         choice,
         remember: true,
         ticket: Some(ticket),
@@ -162,6 +163,7 @@ fn records(extra: &str, session: Option<&Session>) -> Records {
     let (ticket, cookie) = shown(extra, &alice());
     let client = public_client();
     let click = Click {
+        pushed: None,
         choice: Choice::Allow,
         remember: false,
         ticket: Some(&ticket),
@@ -222,6 +224,7 @@ fn consent_is_remembered_on_the_users_wish_for_a_published_client_behind_a_web_s
             ..public_client()
         };
         let click = Click {
+            pushed: None,
             choice: Choice::Allow,
             remember,
             ticket: Some(&ticket),

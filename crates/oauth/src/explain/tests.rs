@@ -236,7 +236,7 @@ proptest! {
               &resource=https%3A%2F%2Fmcp.example%2Fmcp",
         );
         let outcome = authorize::authorize(
-            &params, scene.record.as_ref(), &scene.subject, scene.registrant.as_ref(), &scene.rules(), NOW,
+            &params, None, scene.record.as_ref(), &scene.subject, scene.registrant.as_ref(), &scene.rules(), NOW,
         );
         let explanation = scene.explain();
         match outcome {

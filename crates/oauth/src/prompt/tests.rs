@@ -29,6 +29,7 @@ fn request(extra: &str) -> Request {
     let params = Params::parse(form.as_bytes());
     match authorize::authorize(
         &params,
+        None,
         Some(&public_client()),
         &alice(),
         None,

@@ -18,6 +18,7 @@ fn request() -> Request {
     Request {
         client: ClientId::from_request("c1"),
         redirect_uri: "https://app.example/cb".into(),
+        pushed: None,
         response_mode: ResponseMode::default(),
         state: Some("s".into()),
         scopes: vec!["openid".into(), "mcp".into()],

@@ -8,6 +8,7 @@ use countersign_oauth::{
     error::{ErrorCode, OAuthError},
     grant::Code,
     hint::Hint,
+    par::{self, Pushed},
     params::Params,
     prompt::{self, Browser},
     remembered,
@@ -20,7 +21,7 @@ use crate::{
     app::{App, Exchange},
     body, clock,
     cookie::Cookie,
-    endpoints::consent,
+    endpoints::{self, consent},
     event::{self, Decision},
     forms, pages,
     reply::{self, Reply},
@@ -65,9 +66,25 @@ async fn answer(
         Ok(id) => id,
         Err(error) => return Ok(refuse(app, exchange, caller, "", &error)),
     };
+    let reference = match par::referred(params) {
+        Ok(reference) => reference,
+        Err(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
+    };
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
+        let pushed = match reference {
+            None => None,
+            Some(hash) => {
+                let stored = reads.get::<Pushed>(hash.to_text()).await?;
+                match par::resolve(stored, &id, exchange.now) {
+                    Ok(pushed) => Some(pushed),
+                    Err(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
+                }
+            }
+        };
+        // Beside a reference nothing else counts (RFC 9126 4).
+        let params = pushed.as_ref().map_or(params, |pushed| &pushed.params);
         let client = reads.get::<Client>(id.as_str()).await?;
         let registrant = client
             .as_ref()
@@ -75,6 +92,7 @@ async fn answer(
         let rules = &app.tokens.authorize;
         let request = match authorize::authorize(
             params,
+            reference,
             client.as_ref(),
             caller,
             registrant.as_ref(),
@@ -104,7 +122,7 @@ async fn answer(
                 return show(app, caller, &question, &client, may_be_remembered).await;
             }
             prompt::Outcome::Answered { answer, code } => {
-                if keep(app, exchange, caller, reads, &code, &client).await? {
+                if keep(app, exchange, caller, reads, &code, &client, pushed.as_ref()).await? {
                     let why = "the user consented to this before";
                     log(exchange, caller, id.as_str(), Decision::Allowed, why);
                     return Ok(reply::answer(&answer));
@@ -127,9 +145,11 @@ async fn keep(
     reads: Reads<'_>,
     code: &Code,
     client: &Client,
+    pushed: Option<&Pushed>,
 ) -> Result<bool, StoreError> {
     let mut txn = reads.into_txn();
     consent::keep_code(&mut txn, code, client)?;
+    endpoints::par::spend(&mut txn, pushed);
     let audit = AuditRecord::by(caller, "code_without_click", &exchange.request_id, exchange.now);
     txn.audit(&audit.about(&client.id).with_detail(code.authorization.scopes.join(" ")))?;
     match app.store.commit(txn).await {

@@ -7,6 +7,7 @@ use countersign_oauth::{
     client::Client,
     consent::{self, Choice, Click, ConsentError, Outcome, Records},
     grant::{Code, SPENT_CODE_MEMORY},
+    par::Pushed,
     params::Params,
     secret::SecretHash,
     session::Session,
@@ -20,7 +21,7 @@ use crate::{
     app::{App, Exchange},
     body, clock,
     cookie::Cookie,
-    endpoints::authorize::comes_from_our_page,
+    endpoints::{authorize::comes_from_our_page, par},
     event::{self, Decision},
     pages,
     reply::{self, Reply},
@@ -83,6 +84,7 @@ async fn decide(
         let mut reads = app.store.reads();
         let facts = Facts::read(app, &mut reads, secret, headers, caller).await?;
         let click = Click {
+            pushed: facts.pushed.as_ref(),
             choice,
             remember,
             ticket: facts.ticket.as_ref(),
@@ -105,6 +107,7 @@ async fn decide(
         let mut txn = reads.into_txn();
         if let Some(ticket) = &facts.ticket {
             spend(&mut txn, ticket);
+            par::spend(&mut txn, facts.pushed.as_ref());
         }
         if let Some((records, client)) = records.as_deref().zip(facts.client.as_ref()) {
             keep(app, exchange, caller, &mut txn, records, client, facts.session.as_ref()).await?;
@@ -134,6 +137,7 @@ async fn decide(
 /// What a click is decided on, read at one moment.
 struct Facts {
     ticket: Option<Ticket>,
+    pushed: Option<Pushed>,
     client: Option<Client>,
     registrant: Option<Caller>,
     session: Option<Session>,
@@ -157,6 +161,7 @@ impl Facts {
                 .as_ref()
                 .and_then(|client| app.directory.node(&client.registrant.node_id)),
             session: sessions::of_browser(app, reads, headers, caller).await?,
+            pushed: par::behind(reads, ticket.as_ref()).await?,
             ticket,
             client,
         })

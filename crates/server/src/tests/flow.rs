@@ -64,11 +64,16 @@ pub(super) async fn page(client: &mut Client, client_id: &str, extra: &[(&str, &
         answer.text,
         answer.header("location")
     );
+    held_page(&answer)
+}
+
+/// The page that an answer holds.
+pub(super) fn held_page(answer: &Answer) -> Page {
     Page {
         ticket: field(&answer.text, "name=\"ticket\" value=\"", '"').to_owned(),
         cookie: answer.header("set-cookie").split(';').next().unwrap().to_owned(),
         policy: answer.header("content-security-policy").to_owned(),
-        html: answer.text,
+        html: answer.text.clone(),
     }
 }
 

@@ -220,7 +220,7 @@ pub(super) async fn sight(watcher: &mut Watcher, found: &Found, now: OffsetDateT
         DueKind::Remembered => of::<Remembered>(watcher, found, now).await,
         DueKind::Opaque => of::<OpaqueToken>(watcher, found, now).await,
         // Not in the index.
-        DueKind::Form | DueKind::Assertion => Ok(Sight::Stands),
+        DueKind::Form | DueKind::Assertion | DueKind::Pushed => Ok(Sight::Stands),
     }
 }
 
