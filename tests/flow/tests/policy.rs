@@ -1,6 +1,6 @@
 //! `countersign policy explain` and `countersign client` beside a running server, with real nodes behind it.
 
-use countersign_flow_tests::{ALICE, BOB, Scene, Served, ask, registration};
+use countersign_flow_tests::{ALICE, BOB, PATIENCE, Scene, Served, ask, registration};
 use serde_json::Value;
 use tailnet_testkit::AuthKeySpec;
 
@@ -84,4 +84,47 @@ async fn an_administrator_on_the_server_asks_who_may_what_and_publishes_a_client
         "about whom?"
     );
     assert_eq!(served.stop().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_cannot_be_read_is_in_the_log_when_it_arrives_and_explained() {
+    let scene = Scene::new().await;
+    let key = scene
+        .key_file(AuthKeySpec::tags(&["tag:internal-idp"]))
+        .display()
+        .to_string();
+    let mut flags = scene.flags("idp");
+    flags.extend(["--auth-key-file".to_owned(), key]);
+    let served = Served::start(&scene.path(""), &flags);
+    served.status().await;
+    let _alice = scene.person("alice", ALICE).await;
+    let about_alice = ["policy", "explain", "--user", ALICE, "--json"];
+    assert_eq!(json(&served, &about_alice).await[0]["allowed"], true);
+    let broken = r#"{"tagOwners": {"tag:internal-idp": ["alice@example.com"]}, "grants": [
+        {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": {"tailscale.com/cap/tsidp": [{"users": ["*"], "deny": true}]}}]}"#;
+    scene.tailnet.set_policy(broken).unwrap();
+    let refused = async {
+        loop {
+            let told = json(&served, &about_alice).await;
+            if told[0]["allowed"] == false {
+                break told;
+            }
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    let login = step(&told[0], "login");
+    assert!(
+        login["why"].as_str().unwrap().contains("`deny` stands beside"),
+        "{login}"
+    );
+    assert_eq!(login["remedies"][0]["change"]["deny"], true);
+    let (code, log) = served.stop().await;
+    assert_eq!(code, Some(0));
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("cannot be read")).collect();
+    assert_eq!(said.len(), 1, "{log}");
+    assert!(
+        said[0].contains("ERROR") && said[0].contains("`deny` stands beside"),
+        "{}",
+        said[0]
+    );
 }
