@@ -36,7 +36,7 @@ pub(crate) fn unpublished(whose: &Unpublished, servers: &[String], request_id: &
 pub(super) fn list(remedies: &[Remedy]) -> Markup {
     html! {
         @for remedy in remedies {
-            h3 { (remedy.place) }
+            h3.sentence { (remedy.place) }
             pre.wrapped { (text(if remedy.add.is_null() { &remedy.change } else { &remedy.add })) }
         }
     }
