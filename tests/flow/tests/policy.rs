@@ -1,5 +1,7 @@
 //! `countersign policy explain` and `countersign client` beside a running server, with real nodes behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use countersign_flow_tests::{ALICE, BOB, PATIENCE, Scene, Served, ask, registration};
 use serde_json::Value;
 use tailnet_testkit::AuthKeySpec;
