@@ -113,6 +113,11 @@ impl Assertion {
         &self.client
     }
 
+    /// When it would be refused for its age, rounded up to a whole second.
+    pub fn expires_at(&self) -> OffsetDateTime {
+        self.expires_at
+    }
+
     /// What has to be stored, if one of `keys` made the signature and the client registered no other algorithm.
     pub fn prove(&self, keys: &Jwks, only: Option<AssertionAlg>, signatures: &dyn Signatures) -> Option<Spent> {
         if only.is_some_and(|only| only != self.alg) {

@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 /// All readers.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     wire::PACKET,
     wire::DISCO,
     wire::STUN,
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 15] = [
     engine::WIREGUARD,
     peer::PEER,
     oauth::REGISTRATION,
+    oauth::CREDENTIALS,
 ];
 
 impl Target {

@@ -1,6 +1,11 @@
 //! What strangers send to the authorization server.
 
 use countersign_oauth::{
+    assertion::{Assertion, CLOCK_SKEW, MAX_LIFETIME},
+    client_auth::Presented,
+    jwks::{AssertionAlg, Jwks, Material, Signatures},
+    par,
+    params::Params,
     policy::Policy,
     redirect::RedirectUri,
     register::Request,
@@ -8,6 +13,7 @@ use countersign_oauth::{
     text::DisplayText,
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
+use time::OffsetDateTime;
 
 use crate::Target;
 
@@ -40,5 +46,50 @@ pub(crate) const REGISTRATION: Target = Target {
         let secret = Secret::draw(&mut SmallRng::seed_from_u64(1));
         assert!(!secret.hash().verify(&text), "nobody guesses a secret");
         let _ = SecretHash::of(&text).to_text();
+    },
+};
+
+/// A world in which nobody has signed anything.
+struct Unsigned;
+
+impl Signatures for Unsigned {
+    fn verify(&self, _: AssertionAlg, _: &Material, _: &[u8], _: &[u8]) -> bool {
+        false
+    }
+}
+
+pub(crate) const CREDENTIALS: Target = Target {
+    name: "credentials",
+    seeds: || {
+        let texts = [
+            // {"alg":"ES256","kid":"one"} and {"iss":"c1","sub":"c1","aud":"https://idp","exp":1800000060,"jti":"j1"}
+            "eyJhbGciOiJFUzI1NiIsImtpZCI6Im9uZSJ9.eyJpc3MiOiJjMSIsInN1YiI6ImMxIiwiYXVkIjoiaHR0cHM6Ly9pZHAiLCJleHAiOjE4MDAwMDAwNjAsImp0aSI6ImoxIn0.c2ln",
+            r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"one","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},{"kty":"RSA","n":"AQAB","e":"AQAB","use":"enc"}]}"#,
+            "client_id=c1&client_secret=x&request_uri=urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3AAAAA",
+            "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=a.b.c",
+        ];
+        texts.map(Into::into).into()
+    },
+    run: |input| {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let text = String::from_utf8_lossy(input);
+        if let Ok(assertion) = Assertion::read(&text, "https://idp", now) {
+            assert!(!assertion.client().as_str().is_empty(), "an assertion is somebody's");
+            let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
+            let keys = serde_json::from_str(key).ok().and_then(|value| Jwks::read(&value).ok());
+            let proven = keys.and_then(|keys| assertion.prove(&keys, None, &Unsigned));
+            assert!(proven.is_none(), "nothing is proven without a signature");
+            assert!(
+                assertion.expires_at() <= now + MAX_LIFETIME + CLOCK_SKEW,
+                "nothing is remembered for ever"
+            );
+        }
+        if let Ok(value) = serde_json::from_slice(input) {
+            let _ = Jwks::read(&value);
+        }
+        let params = Params::parse(input);
+        let _ = Presented::read(Some(&text), &params, "https://idp", now);
+        let _ = Presented::read(None, &params, "https://idp", now);
+        let _ = par::referred(&params);
     },
 };

@@ -158,6 +158,15 @@ async fn the_rules_of_authorize_are_asked_at_the_push() {
             .records
             .is_empty()
     );
+    let page = [FORM, ("origin", "https://inspector.example")];
+    let mut pairs = REQUEST.to_vec();
+    pairs.push(("client_id", &id));
+    let answer = alice.send(Method::POST, "/par", &page, form(&pairs)).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (StatusCode::CREATED, "*"),
+        "a page authenticates as its client, as at /token"
+    );
     let metadata = alice.get("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(
         metadata["pushed_authorization_request_endpoint"],
