@@ -133,6 +133,17 @@ pub struct Decider {
 
 /// Explains what comes of `question`.
 pub fn explain(question: &Question<'_>, settings: &Settings<'_>, now: OffsetDateTime) -> Explanation {
+    let by_default = question
+        .record
+        .and_then(|client| client.options.default_resource.as_ref());
+    let question = &Question {
+        // As the authorization endpoint does: a client that names no resource asks for its own default.
+        resources: match (question.resources, by_default) {
+            ([], Some(resource)) => std::slice::from_ref(resource),
+            (named, _) => named,
+        },
+        ..*question
+    };
     let telling = Telling {
         question,
         settings,

@@ -195,6 +195,19 @@ fn a_scope_that_the_client_did_not_register_is_left_out_before_policy_is_asked()
 }
 
 #[test]
+fn a_client_that_names_no_resource_asks_for_its_default_one() {
+    let mut scene = Scene::of(alice());
+    scene.resources.clear();
+    assert!(scene.explain().allowed);
+    let mut client = public_client();
+    client.options.default_resource = Some(Resource::parse("https://mcp.example/mcp").unwrap());
+    scene.record = Some(client);
+    let explanation = scene.explain();
+    assert!(!explanation.allowed);
+    assert_eq!(step(&explanation, Kind::Resource).about, "https://mcp.example/mcp");
+}
+
+#[test]
 fn nodes_that_are_answered_alike_are_told_once() {
     let one = Scene::of(alice()).explain();
     let mut two = one.clone();
