@@ -82,6 +82,16 @@ impl AccessToken {
         self.gid.as_ref()
     }
 
+    fn scopes(&self) -> Vec<String> {
+        let scopes = self.scope.split(' ').filter(|scope| !scope.is_empty());
+        scopes.map(str::to_owned).collect()
+    }
+
+    /// Whether each of its scopes is among these. One that was withdrawn cannot be taken out of a token, so it ends it.
+    fn needs_only(&self, allowed: &[String]) -> bool {
+        self.scopes().iter().all(|scope| allowed.contains(scope))
+    }
+
     /// The client it was issued to.
     pub fn client(&self) -> ClientId {
         ClientId::from_request(&self.client_id)
@@ -130,13 +140,13 @@ fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: Off
                     &rules.authorize,
                     now,
                 )
-                .is_ok()
+                .is_ok_and(|allowed| token.needs_only(&allowed))
         }
         (Some(_), None) => false,
     }
 }
 
-/// Whether a machine's owner may still have every resource of its token.
+/// Whether a machine's owner may still have every resource and scope of its token.
 fn machine_is_good(token: &AccessToken, client: &Client, live: &Caller, rules: &Rules, now: OffsetDateTime) -> bool {
     let others = token.aud.iter().filter(|audience| *audience != rules.authorize.issuer);
     let Ok(resources) = others.map(Resource::parse).collect::<Result<Vec<_>, _>>() else {
@@ -144,7 +154,8 @@ fn machine_is_good(token: &AccessToken, client: &Client, live: &Caller, rules: &
     };
     live.owner() == client.owner
         && live.vouched(&rules.authorize.identity).is_ok()
-        && allowed_scopes(&[], &resources, &client.id, live, &rules.authorize, now).is_ok()
+        && allowed_scopes(&token.scopes(), &resources, &client.id, live, &rules.authorize, now)
+            .is_ok_and(|allowed| token.needs_only(&allowed))
 }
 
 /// The claims of userinfo, for a token whose audience is this server.

@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use crate::{
     Server,
     explain::{ExplainError, ExplainQuery, explain},
+    watch::{self, Whose},
 };
 
 const ATTEMPTS: usize = 8;
@@ -114,7 +115,7 @@ impl Server {
     }
 
     /// Lets everybody use the client, or its owner alone again; `by` says in words who asks. Once it is taken back, what
-    /// others obtained with it is refused. Says whether anything changed.
+    /// others obtained with it by the administrator's word ends. Says whether anything changed.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -122,6 +123,12 @@ impl Server {
         let app = self.app();
         let now = app.clock.now();
         let changed = set(&app.store, client, published, by, now).await?;
+        if changed && !published {
+            let record = app.store.reads().get::<Client>(client).await?;
+            if let Some(record) = record {
+                watch::end_of_client(app, &record.id, &Whose::OthersThan(&record.owner), now).await?;
+            }
+        }
         let word = if published { "published" } else { "unpublished" };
         tracing::info!(
             event = "client_published",

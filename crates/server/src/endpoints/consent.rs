@@ -74,7 +74,14 @@ async fn decide(
             "the answer is incomplete; go back to the application and start again",
         ));
     };
-    let choice = if choice == "allow" { Choice::Allow } else { Choice::Deny };
+    let choice = match choice {
+        "allow" => Choice::Allow,
+        "deny" => Choice::Deny,
+        _ => {
+            let reason = "the answer is neither yes nor no; go back to the application and start again";
+            return Ok(refuse(exchange, caller, "", reason));
+        }
+    };
     let remember = params.one("remember").ok().flatten() == Some("yes");
     let https = app.config.issuer.is_https();
     let cookie = Cookie::of_page(secret, https);

@@ -28,6 +28,7 @@ use crate::{
     reply::{self, Reply},
     route::Route,
     sessions, status,
+    watch::{self, Whose},
 };
 
 const EVENT: &str = "me";
@@ -86,7 +87,11 @@ async fn take_back(
         Action::Session(name) => ender.session(name).await.map(|()| "a session ended"),
         Action::Consent(name) => ender.consent(name).await.map(|()| "a remembered consent ended"),
         Action::Grant(name) => ender.grant(name).await.map(|()| "a grant ended"),
-        Action::Client(id) => ender.client(id).await.map(|()| "a client was deleted"),
+        Action::Client(id) => {
+            ender.client(id).await?;
+            watch::end_of_client(app, id, &Whose::Everybody, exchange.now).await?;
+            Ok("a client was deleted")
+        }
         Action::Everything => ender.everything().await.map(|()| "everything ended"),
     }?;
     event::decided(EVENT, caller, "", Decision::Allowed, &exchange.request_id, what);

@@ -443,6 +443,7 @@ async fn a_click_that_is_incomplete_or_repeated_is_answered_with_a_page() {
         vec![],
         vec![ticket],
         vec![("choice", "allow")],
+        vec![ticket, ("choice", "maybe")],
         vec![ticket, ticket, ("choice", "allow")],
         vec![ticket, ("choice", "allow"), ("choice", "deny")],
         vec![("ticket", HOSTILE), ("choice", "allow")],

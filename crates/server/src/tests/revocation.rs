@@ -194,9 +194,22 @@ async fn a_withdrawn_scope_is_lost_for_good_and_the_rest_goes_on() {
     let id = registered(&mut alice).await;
     let held = given(&mut alice, &id).await;
     let reading = r#"{"countersign":{"users":["*"],"resources":["*"],"scopes":["read"]}}"#;
+    let access = text(&refresh(&mut alice, &id, &held.refresh_token).await, "access_token");
+    let mcp = Node::user(9, "mcp", &[]);
+    mcp.facts.lock().node_name = "mcp.example.ts.net".into();
+    let mut server = rig.client(&mcp).await;
+    let ask = form(&[("token", &access)]);
+    let told = server.send(Method::POST, "/introspect", &[FORM], ask.clone()).await;
+    assert_eq!(told.json()["active"], json!(true), "{}", told.text);
     node.facts.lock().policy = Policy::parse([reading]);
     rig.nodes.announce();
     counted(&rig, 3).await;
+    let told = server.send(Method::POST, "/introspect", &[FORM], ask).await;
+    assert_eq!(
+        told.json(),
+        json!({"active": false}),
+        "the token says that it may write"
+    );
     node.facts.lock().policy = Policy::parse([ALL]);
     rig.nodes.announce();
     let answer = refresh(&mut alice, &id, &held.refresh_token).await;

@@ -4,7 +4,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     authorize::Ticket,
     caller::Owner,
-    client::ClientId,
+    client::{Client, ClientId},
     footing::{Footing, Rests, Verdict},
     grant::{Code, Grant, SPENT_CODE_MEMORY},
     opaque::OpaqueToken,
@@ -256,6 +256,11 @@ pub(crate) async fn end_of_client(
     whose: &Whose<'_>,
     now: OffsetDateTime,
 ) -> Result<usize, StoreError> {
+    // Somebody else's client is not deleted by whoever asked for it.
+    let stands = app.store.reads().get::<Client>(client.as_str()).await?.is_some();
+    if stands && matches!(whose, Whose::Everybody) {
+        return Ok(0);
+    }
     let anchor = Anchor::Client(client.as_str());
     let reason = match whose {
         Whose::Everybody => "its client was deleted",
