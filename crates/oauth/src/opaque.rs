@@ -55,6 +55,17 @@ pub struct OpaqueToken {
     pub expires_at: OffsetDateTime,
 }
 
+/// How many opaque tokens of one client are kept at a time; more are refused until some have ended.
+pub const MAX_PER_CLIENT: u64 = 20_000;
+
+impl OpaqueToken {
+    /// The counter of the tokens of the same client.
+    pub fn counter(&self) -> String {
+        let client = self.claims.get("client_id").and_then(Value::as_str);
+        format!("opaque/{}", client.unwrap_or_default())
+    }
+}
+
 /// An access token that is about to be handed out.
 #[derive(Debug)]
 pub enum NewAccessToken {

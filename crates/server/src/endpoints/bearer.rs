@@ -262,6 +262,7 @@ impl Ending {
     fn write(self, txn: &mut Txn) -> Result<Option<&'static str>, StoreError> {
         if let Some(token) = &self.token {
             txn.remove(token);
+            txn.count(&token.counter(), -1, None);
         }
         match self.grant {
             Some(grant) => {

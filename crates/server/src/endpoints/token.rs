@@ -8,7 +8,7 @@ use countersign_oauth::{
     client::{Client, GrantType},
     error::{ErrorCode, OAuthError},
     grant::{Code, Grant},
-    opaque::NewAccessToken,
+    opaque::{MAX_PER_CLIENT, NewAccessToken},
     params::Params,
     token::{Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
 };
@@ -94,7 +94,7 @@ async fn answer(
     }
     let error = OAuthError::new(
         ErrorCode::TemporarilyUnavailable,
-        "too many requests for one grant at once; try again",
+        "too many requests for one grant at once, or too many opaque tokens of one client; try again later",
     );
     Err(TokenError::Refused(String::new(), error))
 }
@@ -188,6 +188,7 @@ fn transaction(
     }
     if let Some(token) = opaque {
         txn.put(token)?;
+        txn.count(&token.counter(), 1, Some(MAX_PER_CLIENT));
         txn.put(&Due {
             at: token.expires_at,
             what: DueKind::Opaque,

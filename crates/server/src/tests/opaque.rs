@@ -1,6 +1,7 @@
 //! Opaque access tokens and default resources, which clients choose at registration.
 
-use countersign_oauth::opaque::OpaqueToken;
+use countersign_oauth::opaque::{MAX_PER_CLIENT, OpaqueToken};
+use countersign_store::Txn;
 
 use super::{
     flow::{ALL, FORM, RESOURCE, alice, claims, code, form, page, redeem, refresh, text},
@@ -196,6 +197,39 @@ async fn a_default_resource_stands_in_for_none_is_shown_and_needs_the_same_rules
         StatusCode::OK,
         "without one the token is for this server only"
     );
+}
+
+#[tokio::test]
+async fn a_client_has_a_quota_of_opaque_tokens() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let id = registered(&mut alice, &opaque()).await;
+    let counter = format!("opaque/{id}");
+    let mut txn = Txn::new();
+    txn.count(&counter, i64::try_from(MAX_PER_CLIENT).unwrap() - 1, None);
+    rig.store.commit(txn).await.unwrap();
+    let first = code(&mut alice, &id, &[("resource", RESOURCE)]).await;
+    let tokens = redeem(&mut alice, &id, &first).await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.text);
+    let second = code(&mut alice, &id, &[("resource", RESOURCE)]).await;
+    let full = redeem(&mut alice, &id, &second).await;
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE, "{}", full.text);
+    let end = form(&[("client_id", &id), ("token", &text(&tokens, "access_token"))]);
+    assert_eq!(
+        alice.send(Method::POST, "/revoke", &[FORM], end).await.status,
+        StatusCode::OK
+    );
+    let again = redeem(&mut alice, &id, &second).await;
+    assert_eq!(
+        again.status,
+        StatusCode::OK,
+        "the refusal left the code alone: {}",
+        again.text
+    );
+    rig.seconds.fetch_add(300, Relaxed);
+    sweep::ended(&rig.store, rig.now()).await.unwrap();
+    let left = rig.store.reads().counter(&counter).await.unwrap();
+    assert_eq!(left, MAX_PER_CLIENT - 1, "each token that ended made room");
 }
 
 /// A client of alice's, made while she may.

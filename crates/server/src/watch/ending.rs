@@ -111,6 +111,10 @@ impl Ending for OpaqueToken {
     fn due(&self) -> OffsetDateTime {
         self.expires_at
     }
+
+    fn settle(&self, txn: &mut Txn) {
+        txn.count(&self.counter(), -1, None);
+    }
 }
 
 impl Ending for Session {
