@@ -384,7 +384,9 @@ proptest! {
     #[test]
     fn taking_a_rule_that_allows_away_opens_nothing(rules in rules(), at in any::<prop::sample::Index>()) {
         let granting: Vec<usize> = (0..rules.len()).filter(|&index| rules[index]["countersign"]["deny"] != true).collect();
-        prop_assume!(!granting.is_empty() && policy(&rules).errors().is_empty());
+        if granting.is_empty() || !policy(&rules).errors().is_empty() {
+            return Ok(());
+        }
         let before = answers(&rules, false, true);
         let mut fewer = rules.clone();
         fewer.remove(granting[at.index(granting.len())]);
