@@ -24,10 +24,6 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Returns when everything that was applied survives a power cut.
     fn sync(&self) -> Result<(), StoreError>;
 
-    /// Returns when everything that the backend wrote to its file by itself survives a power cut: what it writes
-    /// later cannot overtake that.
-    fn settle(&self) -> Result<(), StoreError>;
-
     /// Bytes on disk, 0 where there is none.
     fn size(&self) -> u64;
 }

@@ -60,10 +60,10 @@ pub enum OpenError {
     /// Another process holds the database.
     #[error("{0} is in use: another countersign is running on this state folder")]
     InUse(PathBuf),
-    /// The database or its journal cannot be read.
+    /// The database cannot be read.
     #[error("{path} is damaged ({reason}); restore the whole state folder from a backup")]
     Damaged {
-        /// What is damaged.
+        /// The database's folder.
         path: PathBuf,
         /// What was found.
         reason: String,

@@ -5,15 +5,12 @@
 //! nothing, and answers [`CommitError::Conflict`] when something that was read has changed meanwhile; the decision is
 //! then run again. What `commit` acknowledged is on disk, also after a power cut.
 //!
-//! On disk a commit is durable in a journal first; the database follows at the next checkpoint.
-//!
 //! Two backends share every test: memory, and sled 0.34.7. Nothing above this crate may lean on there being one
 //! process, so that a database for several replicas can come behind the same interface.
 
 mod backend;
 mod error;
 mod held;
-mod journal;
 mod key;
 mod manifest;
 mod record;

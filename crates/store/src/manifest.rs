@@ -30,12 +30,6 @@ pub(crate) struct Manifest {
     pub(crate) node: String,
     /// 0 while the database is being made for the first time.
     pub(crate) checkpoint: u64,
-    /// Whether there must be a journal beside the database.
-    #[serde(default)]
-    pub(crate) journal: bool,
-    /// Whether the database ever held a long value, as the writer has it.
-    #[serde(default)]
-    pub(crate) long_values: bool,
 }
 
 pub(crate) fn path(folder: &Path) -> PathBuf {

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use crate::{
     backend::{Backend, Entry, memory::Memory, sled::Sled},
     error::{CommitError, OpenError, StoreError},
-    journal::{self, Journal},
     key::Key,
     manifest::{self, Manifest},
     record::{self, Record, Version},
@@ -117,15 +116,9 @@ impl Store {
         };
         let backend = Sled::open(&database, options.cache_bytes)?;
         let checkpoint = check_database(&backend, &manifest, &database)?;
-        let journal = recover(&backend, folder, checkpoint)?;
         let keeper = writer::Keeper {
             folder: folder.clone(),
-            manifest: Manifest {
-                checkpoint,
-                journal: true,
-                ..manifest
-            },
-            journal,
+            manifest: Manifest { checkpoint, ..manifest },
         };
         Ok(Self::start(Arc::new(backend), Some(keeper))?)
     }
@@ -303,28 +296,12 @@ fn new_manifest(options: &OpenOptions) -> Result<Manifest, OpenError> {
         schema: manifest::SCHEMA,
         node: options.node.clone(),
         checkpoint: 0,
-        journal: false,
-        long_values: false,
     };
     manifest::save(&options.folder, &manifest).map_err(|source| OpenError::Io {
         path: manifest::path(&options.folder),
         source,
     })?;
     Ok(manifest)
-}
-
-/// Opens the journal, and puts back what the database lost of it.
-fn recover(backend: &Sled, folder: &Path, checkpoint: u64) -> Result<Journal, OpenError> {
-    let io = |source| OpenError::Io {
-        path: journal::path(folder),
-        source,
-    };
-    Journal::make(folder).map_err(io)?;
-    let (journal, batches) = Journal::open(folder, checkpoint).map_err(io)?;
-    for changes in batches {
-        backend.apply(changes)?;
-    }
-    Ok(journal)
 }
 
 fn check_manifest(
@@ -348,12 +325,6 @@ fn check_manifest(
     }
     if !database_exists && manifest.checkpoint > 0 {
         return Err(OpenError::Emptied(database.to_owned()));
-    }
-    if manifest.journal && !journal::is_whole(&options.folder) {
-        return Err(OpenError::Damaged {
-            path: journal::path(&options.folder),
-            reason: "it is missing or was cut".into(),
-        });
     }
     Ok(manifest)
 }

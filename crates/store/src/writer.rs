@@ -1,5 +1,5 @@
-//! The one thread that writes: a batch of transactions becomes durable with one write to the journal and one sync, then
-//! visible in the database, then all of them are acknowledged.
+//! The one thread that writes: a batch of transactions becomes durable with one flush and one sync, then all of them
+//! are acknowledged.
 //!
 //! The queue holds [`QUEUE`] transactions; a commit beyond that waits for room. Expectations are checked here, against
 //! the database and what the batch has changed so far, so two transactions of one batch conflict as any others do.
@@ -15,9 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    backend::{Backend, Change},
+    backend::Backend,
     error::{CommitError, StoreError},
-    journal::Journal,
     key::Key,
     manifest::{self, Manifest},
     record::{self, Version},
@@ -27,13 +26,8 @@ use crate::{
 
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
-/// How many batches the database may write to its file in its own time before they are brought to the disk, in order:
-/// it puts new data where old data was once that has been copied elsewhere, and a power cut must not see only the first.
-const BATCHES_PER_SETTLING: u32 = 16;
-
-/// A value this long, in bytes, makes the database keep up with the journal from then on: sled puts a page of more than
-/// 128 KiB, some 16 values, into a file of its own, and removes the one before it without waiting for its own log.
-const LONG: usize = 7 << 10;
+/// How many commits may pass between two checkpoints: what a cut database could lose unnoticed.
+const COMMITS_PER_CHECKPOINT: u64 = 4096;
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
@@ -42,11 +36,10 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// The files beside the database: the manifest, and the journal.
+/// The manifest and where it is kept.
 pub(crate) struct Keeper {
     pub(crate) folder: PathBuf,
     pub(crate) manifest: Manifest,
-    pub(crate) journal: Journal,
 }
 
 /// The way to the writer thread, which ends when this is dropped.
@@ -98,7 +91,7 @@ pub(crate) fn start(backend: Arc<dyn Backend>, keeper: Option<Keeper>) -> Result
         backend,
         keeper,
         sequence,
-        unsettled: 0,
+        since_checkpoint: 0,
     };
     writer.checkpoint()?;
     let thread = thread::Builder::new()
@@ -115,7 +108,7 @@ struct Writer {
     backend: Arc<dyn Backend>,
     keeper: Option<Keeper>,
     sequence: u64,
-    unsettled: u32,
+    since_checkpoint: u64,
 }
 
 impl Writer {
@@ -173,61 +166,27 @@ impl Writer {
                 record::key::<Sequence>(Sequence::ID),
                 Some(record::seal(Version(self.sequence), &json)),
             );
-            self.persist(pending.into_changes())?;
+            self.backend.apply(pending.into_changes())?;
         }
         // Only now: whoever decides again must see what it conflicted with.
         for (reply, key) in conflicts {
             let _ = reply.send(Err(CommitError::Conflict(key)));
         }
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        self.backend.sync()?;
+        self.since_checkpoint += accepted.len() as u64;
         for (reply, committed) in accepted {
             let _ = reply.send(Ok(committed));
         }
-        Ok(())
-    }
-
-    /// Makes changes durable, then visible.
-    fn persist(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let Some(keeper) = &mut self.keeper else {
-            return self.backend.apply(changes);
-        };
-        let long = |(_, value): &Change| value.as_ref().is_some_and(|value| value.len() > LONG);
-        if !keeper.manifest.long_values && changes.iter().any(long) {
-            keeper.manifest.long_values = true;
+        if self.since_checkpoint >= COMMITS_PER_CHECKPOINT {
             self.checkpoint()?;
         }
-        let journalled = self.journal(&changes)?;
-        self.backend.apply(changes)?;
-        if !journalled {
-            // Longer than a whole journal: the database itself is brought to the disk.
-            return self.checkpoint();
-        }
-        self.unsettled += 1;
-        if self.keeper.as_ref().is_some_and(|keeper| keeper.manifest.long_values) {
-            self.backend.sync()?;
-            self.unsettled = 0;
-        } else if self.unsettled >= BATCHES_PER_SETTLING {
-            self.backend.settle()?;
-            self.unsettled = 0;
-        }
         Ok(())
     }
 
-    /// Writes a batch to the journal, after a checkpoint where it is full. `false`: the batch is longer than a journal.
-    fn journal(&mut self, changes: &[Change]) -> Result<bool, StoreError> {
-        for full in [false, true] {
-            if full {
-                self.checkpoint()?;
-            }
-            if let Some(keeper) = &mut self.keeper
-                && keeper.journal.append(changes)?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Brings the database to the disk, counts up in it first and then in the manifest, and empties the journal.
+    /// Counts up in the database first, then in the manifest.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         keeper.manifest.checkpoint += 1;
@@ -242,8 +201,7 @@ impl Writer {
             .apply(vec![(record::key::<Meta>(Meta::ID).as_bytes().into(), Some(stored))])?;
         self.backend.sync()?;
         manifest::save(&keeper.folder, &keeper.manifest)?;
-        keeper.journal.restart(keeper.manifest.checkpoint);
-        self.unsettled = 0;
+        self.since_checkpoint = 0;
         Ok(())
     }
 }

@@ -98,7 +98,6 @@ async fn flows_and_refreshes_with_everything_on_disk() {
 #[ignore = "a measurement, and only a release build is worth measuring"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
-    const FLOWS: usize = 100_000;
     const TASKS: usize = 16;
     const HOUR: i64 = 3600;
     let folder = tempfile::tempdir().unwrap();
@@ -111,6 +110,8 @@ async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
     let rig = Rig::on(config(), Store::open(&options).unwrap()).await;
     let node = flow::alice();
     let id = flow::registered(&mut rig.client(&node).await).await;
+    // FLOWS=20000 for those in a hurry.
+    let total: usize = std::env::var("FLOWS").map_or(100_000, |text| text.parse().unwrap());
     let flows = async |count: usize| {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..TASKS {
@@ -132,8 +133,8 @@ async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
         )
     };
     for step in 1..=10 {
-        flows(FLOWS / 10).await;
-        say(&format!("after {} flows", step * FLOWS / 10));
+        flows(total / 10).await;
+        say(&format!("after {} flows", step * total / 10));
     }
     for (hours, what) in [
         (25, "codes swept, a day later"),
@@ -144,8 +145,8 @@ async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
         sweep::ended(&rig.store, rig.now()).await.unwrap();
         say(&format!("{what} ({:.0} s)", wall.elapsed().as_secs_f64()));
     }
-    flows(FLOWS / 10).await;
-    say(&format!("{} flows more", FLOWS / 10));
+    flows(total / 10).await;
+    say(&format!("{} flows more", total / 10));
 }
 
 #[ignore = "a measurement, and only a release build is worth measuring"]

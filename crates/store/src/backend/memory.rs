@@ -43,10 +43,6 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn settle(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn size(&self) -> u64 {
         0
     }

@@ -43,7 +43,7 @@ impl Sled {
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity(cache_bytes)
-            // The writer flushes at every checkpoint.
+            // The writer flushes after every batch.
             .flush_every_ms(None);
         let db = open_patiently(&config, path)?;
         let file_path = path.join("db");
@@ -155,10 +155,6 @@ impl Backend for Sled {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush()?;
-        Ok(self.file.sync_data()?)
-    }
-
-    fn settle(&self) -> Result<(), StoreError> {
         Ok(self.file.sync_data()?)
     }
 
