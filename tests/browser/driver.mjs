@@ -102,13 +102,9 @@ const remember = async () => {
   await visit.getByRole("checkbox").check();
   await visit.getByRole("button", { name: "Continue as alice" }).click();
   await until(() => answers.length > 0);
-  await visit.close();
 };
 // Sends a form as another page would: from its top window, and from a sandboxed frame, whose Origin is "null".
 const forge = async (action, fields) => {
-  const other = await context.newPage();
-  await other.goto(setting.evil);
-  statuses.length = 0;
   const post = ([url, fields]) => {
     const form = Object.assign(document.createElement("form"), { method: "post", action: url, target: "_top" });
     for (const [name, value] of Object.entries(fields)) {
@@ -117,17 +113,21 @@ const forge = async (action, fields) => {
     document.body.append(form);
     form.submit();
   };
-  const target = [setting.issuer + action, fields];
-  await Promise.all([other.waitForURL(target[0]), other.evaluate(post, target)]);
-  await other.goto(setting.evil);
-  await other.evaluate(([script, target]) => {
-    const frame = document.createElement("iframe");
-    frame.sandbox = "allow-scripts allow-forms allow-top-navigation";
-    frame.srcdoc = `<body><script>(${script})(${JSON.stringify(target)})</script>`;
-    document.body.append(frame);
-  }, [post.toString(), target]);
-  await until(() => statuses.length > 1);
-  await other.close();
+  // Later, so that nobody waits in a page that goes away.
+  const script = `setTimeout(() => (${post})(${JSON.stringify([setting.issuer + action, fields])}))`;
+  statuses.length = 0;
+  for (const [attempt, sandboxed] of [false, true].entries()) {
+    const other = await context.newPage();
+    await other.goto(setting.evil);
+    await other.evaluate(([script, sandboxed]) => {
+      const frame = {
+        sandbox: "allow-scripts allow-forms allow-top-navigation", srcdoc: `<body><script>${script}</script>`,
+      };
+      const element = document.createElement(sandboxed ? "iframe" : "script");
+      document.body.append(Object.assign(element, sandboxed ? frame : { text: script }));
+    }, [script, sandboxed]);
+    await until(() => statuses.length > attempt);
+  }
   return [...statuses];
 };
 
