@@ -90,7 +90,7 @@ const shoot = async (target, name) => {
 };
 const seen = () => ({ answers, statuses });
 
-const web = link(setting.web.client, setting.web.redirect);
+const web = () => link(setting.web.client, setting.web.redirect);
 // Alice consents to the application on the web and has that remembered.
 const remember = async () => {
   context.on("request", (request) => {
@@ -98,7 +98,7 @@ const remember = async () => {
     if (request.url().startsWith(setting.web.redirect)) answers.push(Object.fromEntries(url.searchParams));
   });
   const visit = await context.newPage();
-  await visit.goto(web);
+  await visit.goto(web());
   await visit.getByRole("checkbox").check();
   await visit.getByRole("button", { name: "Continue as alice" }).click();
   await until(() => answers.length > 0);
@@ -157,7 +157,7 @@ const scenarios = {
       ["trust", "/ca"],
       ["refusal", "/authorize?client_id=nobody"],
       ["consent", authorize.slice(setting.issuer.length)],
-      ["consent-remember", `${web.slice(setting.issuer.length)}&prompt=consent`],
+      ["consent-remember", `${web().slice(setting.issuer.length)}&prompt=consent`],
       ["me", "/me"],
       ["logout", "/logout"],
       ["explain", "/policy/explain"],
@@ -333,7 +333,7 @@ const scenarios = {
   // site does not exist; what counts is which answers the browser was sent there with, from whatever part of a page.
   async remembered() {
     await remember();
-    const asked = web;
+    const asked = web();
     const visit = await context.newPage();
     await visit.goto(`${asked}&prompt=none`).catch(() => {});
     await until(() => answers.length > 1);
