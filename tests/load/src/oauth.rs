@@ -94,11 +94,29 @@ pub async fn page(
     })
 }
 
+impl Page {
+    /// The page in a browser that has this session cookie already.
+    pub fn with_session(mut self, session: Option<&str>) -> Self {
+        if let Some(session) = session {
+            self.cookie = format!("{}; {session}", self.cookie);
+        }
+        self
+    }
+}
+
 /// Clicks "continue"; `None` when the page is refused.
 ///
 /// # Errors
 /// [`Gone`].
 pub async fn consent(connection: &mut Connection, page: &Page) -> Result<Option<String>, Gone> {
+    Ok(click(connection, page).await?.0)
+}
+
+/// The same with the session cookie that a browser would keep, where the click began a session.
+///
+/// # Errors
+/// [`Gone`].
+pub async fn click(connection: &mut Connection, page: &Page) -> Result<(Option<String>, Option<String>), Gone> {
     let issuer = connection.issuer().to_owned();
     let headers = [
         ("cookie", page.cookie.as_str()),
@@ -107,7 +125,12 @@ pub async fn consent(connection: &mut Connection, page: &Page) -> Result<Option<
     ];
     let form = [("ticket", page.ticket.as_str()), ("choice", "allow")];
     let answer = connection.form("/authorize/consent", &form, &headers).await?;
-    Ok(between(answer.header("location"), "code=", '&').map(str::to_owned))
+    let code = between(answer.header("location"), "code=", '&').map(str::to_owned);
+    let cookies = answer.headers.get_all("set-cookie").iter();
+    let session = cookies
+        .filter_map(|cookie| cookie.to_str().ok()?.split(';').next())
+        .find(|cookie| cookie.contains("countersign_session=") && !cookie.ends_with('='));
+    Ok((code, session.map(str::to_owned)))
 }
 
 /// Redeems a code.

@@ -401,6 +401,12 @@ fn wrk(host: &Host, url: &str, connections: u32, seconds: u32, close: bool, scri
         let line = said.lines().find(|line| line.contains(marker))?;
         line.split_whitespace().nth(place).map(str::to_owned)
     };
+    // "    50%  326.00us"; the column of deviations has percentages as well.
+    let quantile = |share: &str| {
+        let mut words = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = words.find(|words| words.first() == Some(&share) && words.len() == 2)?;
+        line.get(1).map(|&time| time.to_owned())
+    };
     let requests = word("requests in", 0)
         .and_then(|number| number.parse().ok())
         .unwrap_or_default();
@@ -412,8 +418,8 @@ fn wrk(host: &Host, url: &str, connections: u32, seconds: u32, close: bool, scri
         requests,
         failed,
         seconds: seconds.into(),
-        p50: word("50%", 1).unwrap_or_default(),
-        p99: word("99%", 1).unwrap_or_default(),
+        p50: quantile("50%").unwrap_or_default(),
+        p99: quantile("99%").unwrap_or_default(),
     })
 }
 

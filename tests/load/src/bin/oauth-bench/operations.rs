@@ -19,6 +19,8 @@ pub(crate) struct Session {
     for_resource: String,
     /// The latest refresh token of each grant.
     refresh: VecDeque<String>,
+    /// The session cookie, as a browser keeps it.
+    cookie: Option<String>,
 }
 
 type Done<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
@@ -34,12 +36,18 @@ pub(crate) struct Operation {
 }
 
 /// In this order: the first makes the tokens that the others present.
-pub(crate) static OPERATIONS: [Operation; 7] = [
+pub(crate) static OPERATIONS: [Operation; 8] = [
     Operation {
         name: "flow: page, consent, code, token, id_token",
         goal: "0.3",
         tsidp: true,
         run: |session| Box::pin(session.flow()),
+    },
+    Operation {
+        name: "the same in a browser without a session",
+        goal: "",
+        tsidp: false,
+        run: |session| Box::pin(session.first_flow()),
     },
     Operation {
         name: "refresh, each grant now and then",
@@ -92,7 +100,14 @@ impl Session {
             access: String::new(),
             for_resource: String::new(),
             refresh: VecDeque::new(),
+            cookie: None,
         }
+    }
+
+    /// The flow in a browser that never came before.
+    async fn first_flow(&mut self) -> Result<(), String> {
+        self.cookie = None;
+        self.flow().await
     }
 
     async fn flow(&mut self) -> Result<(), String> {
@@ -115,8 +130,10 @@ impl Session {
         let connection = &mut self.connection;
         let page = oauth::page(connection, &self.client, "openid profile", resource)
             .await
-            .map_err(gone)?;
-        let code = oauth::consent(connection, &page).await.map_err(gone)?;
+            .map_err(gone)?
+            .with_session(self.cookie.as_deref());
+        let (code, cookie) = oauth::click(connection, &page).await.map_err(gone)?;
+        self.cookie = cookie.or(self.cookie.take());
         let code = code.ok_or("the page was refused")?;
         oauth::redeem(connection, &self.client, &code).await.map_err(gone)
     }
