@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_oauth::params::Params;
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, Method, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
@@ -41,6 +41,15 @@ pub(crate) async fn form(headers: &HeaderMap, body: Incoming, limits: &Limits) -
         ));
     }
     Ok(Params::parse(&read(body, limits).await?))
+}
+
+/// The query of a request, and the form of a `POST` beside it: the same thing said in both is then said twice.
+pub(crate) async fn query_and_form(parts: &Parts, body: Incoming, limits: &Limits) -> Result<Params, Reply> {
+    let query = Params::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    if parts.method != Method::POST {
+        return Ok(query);
+    }
+    Ok(query.and(form(&parts.headers, body, limits).await?))
 }
 
 /// Whether the body says it is of this media type.

@@ -14,7 +14,7 @@ use countersign_oauth::{
     remembered,
 };
 use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use crate::{
@@ -38,14 +38,10 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
     if let Some(reply) = refuse_part_of_a_page(exchange, caller, &parts.headers) {
         return reply;
     }
-    // What a form says beside its query counts as well, so that the same thing said twice shows.
-    let mut params = Params::parse(parts.uri.query().unwrap_or_default().as_bytes());
-    if parts.method == Method::POST {
-        match body::form(&parts.headers, incoming, &app.config.limits).await {
-            Ok(more) => params = params.and(more),
-            Err(reply) => return reply,
-        }
-    }
+    let params = match body::query_and_form(&parts, incoming, &app.config.limits).await {
+        Ok(params) => params,
+        Err(reply) => return reply,
+    };
     match answer(app, exchange, caller, &parts.headers, &params).await {
         Ok(reply) => reply,
         Err(error) => {

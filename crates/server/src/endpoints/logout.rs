@@ -9,7 +9,7 @@ use countersign_oauth::{
     params::Params,
 };
 use countersign_store::{CommitError, StoreError};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use crate::{
@@ -34,13 +34,10 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
     if let Some(reply) = refuse_part_of_a_page(exchange, caller, &parts.headers) {
         return reply;
     }
-    let mut params = Params::parse(parts.uri.query().unwrap_or_default().as_bytes());
-    if parts.method == Method::POST {
-        match body::form(&parts.headers, incoming, &app.config.limits).await {
-            Ok(more) => params = params.and(more),
-            Err(reply) => return reply,
-        }
-    }
+    let params = match body::query_and_form(&parts, incoming, &app.config.limits).await {
+        Ok(params) => params,
+        Err(reply) => return reply,
+    };
     let done = ask(app, exchange, caller, &params).await;
     finished(exchange, caller, done)
 }

@@ -39,15 +39,7 @@ pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, reques
     };
     match push(app, exchange, caller, &parts.headers, &params).await {
         Ok(reply) => reply,
-        Err(TokenError::Refused(client, error)) => {
-            let reason = error.description();
-            event::decided(EVENT, caller, &client, Decision::Refused, &exchange.request_id, reason);
-            reply::challenge(&error, "Basic")
-        }
-        Err(TokenError::Failed(error)) => {
-            tracing::error!(%error, request_id = exchange.request_id, "a pushed request could not be kept");
-            reply::failed(&exchange.request_id)
-        }
+        Err(error) => error.reply(EVENT, exchange, caller),
     }
 }
 
