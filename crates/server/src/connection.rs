@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -54,8 +53,8 @@ pub(crate) async fn serve<Io>(
     let withdrawn = tokio::select! {
         biased;
         withdrawn = peer.withdrawn() => Some(withdrawn),
-        // A withdrawn connection is also reset, and its reader may learn that first.
-        () = serving => peer.withdrawn().now_or_never(),
+        // A withdrawn connection is also reset, and its reader may learn that a moment before this task is told.
+        () = serving => timeout(TOLD_WITHIN, peer.withdrawn()).await.ok(),
     };
     if let Some(withdrawn) = withdrawn {
         bump(&app.counters.connections_withdrawn);
@@ -63,6 +62,9 @@ pub(crate) async fn serve<Io>(
     }
     drop(permit);
 }
+
+/// How long after its end a connection may still turn out to have been withdrawn.
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
 
 async fn serve_http<Io>(app: &Arc<App>, peer: &Arc<dyn Peer>, io: Io, stop: &CancellationToken)
 where
