@@ -146,18 +146,33 @@ impl Lab {
 
 /// The file of a real peer's program.
 pub(crate) fn peer(name: &str) -> Result<PathBuf> {
-    let root = match std::env::var_os("COUNTERSIGN_LAB") {
-        Some(root) => PathBuf::from(root),
-        None => {
-            PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/countersign-lab")
-        }
-    };
-    let path = root.join("bin").join(name);
+    let path = root().join("bin").join(name);
     match path.exists() {
         true => Ok(path),
         false => Err(Error::CannotRun(format!(
             "{path:?} is missing: run tests/interop/peers.sh"
         ))),
+    }
+}
+
+/// The folder of the npm packages that `tests/run` installs; these must be among them.
+pub(crate) fn npm(packages: &[&str]) -> Result<PathBuf> {
+    let modules = root().join("npm/node_modules");
+    match packages.iter().find(|package| !modules.join(package).exists()) {
+        None => Ok(modules),
+        Some(missing) => Err(Error::CannotRun(format!(
+            "{missing} is missing in {modules:?}: run tests/run interop"
+        ))),
+    }
+}
+
+/// Where programs of others are kept between runs.
+fn root() -> PathBuf {
+    match std::env::var_os("COUNTERSIGN_LAB") {
+        Some(root) => PathBuf::from(root),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/countersign-lab")
+        }
     }
 }
 

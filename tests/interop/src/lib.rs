@@ -20,10 +20,11 @@ mod network;
 mod pki;
 mod process;
 mod reaper;
+mod relying_party;
 mod server;
 mod session;
+mod skewed;
 mod stream;
-
 mod wait;
 
 pub use browser::Browser;
@@ -36,6 +37,7 @@ pub use loopback::Loopback;
 pub use network::{Host, Network};
 pub use pki::Authority;
 pub use process::{Process, Usage};
+pub use relying_party::RelyingParty;
 pub use server::{Server, ServerOptions};
 pub use session::Session;
 pub use stream::{JoinTo, StreamKind, StreamServer};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tailnet_node::state::State;
 
 use crate::lab::target_dir;
-use crate::{Client, Error, Host, Lab, Process, Result, process, until};
+use crate::{Client, Error, Host, Lab, Process, Result, process, skewed, until};
 
 /// Until a node is up on Headscale, which batches changes.
 const START_LIMIT: &str = "30";
@@ -23,6 +23,8 @@ pub struct ServerOptions {
     pub hostname: &'static str,
     /// More flags.
     pub flags: Vec<String>,
+    /// How far its clock is ahead of the true time.
+    pub ahead: Duration,
 }
 
 impl Default for ServerOptions {
@@ -31,6 +33,7 @@ impl Default for ServerOptions {
             registration: "capability",
             hostname: "idp",
             flags: Vec::new(),
+            ahead: Duration::ZERO,
         }
     }
 }
@@ -107,6 +110,19 @@ impl<'a> Server<'a> {
         self.process.kill()?;
         self.process = launch(self.lab, &self.options, &self.key, &self.state)?;
         Ok(())
+    }
+
+    /// Stops it and starts it again on the same state, its clock `ahead` of the true time; waits until it is ready.
+    pub fn restart_ahead(&mut self, ahead: Duration) -> Result {
+        self.process.terminate(Duration::from_secs(30))?;
+        self.options.ahead = ahead;
+        self.process = launch(self.lab, &self.options, &self.key, &self.state)?;
+        self.await_ready()
+    }
+
+    /// How far its clock is ahead of the true time.
+    pub(crate) fn ahead(&self) -> Duration {
+        self.options.ahead
     }
 
     /// `status --wait`: until it is on the tailnet and listening.
@@ -311,6 +327,7 @@ fn launch(lab: &Lab, options: &ServerOptions, key: &Path, state: &Path) -> Resul
     if let Ok(filter) = std::env::var("LAB_SERVER_LOG") {
         command.args(["--log", &filter]);
     }
+    skewed::ahead(&mut command, options.ahead)?;
     lab.journal.attach(&mut command, "countersign")?;
     Process::start("countersign", command, &lab.idp.dir().join("journal.txt"))
 }

@@ -18,6 +18,7 @@ mod outage;
 mod paths;
 mod person;
 mod refusals;
+mod relying_party;
 mod restart;
 mod revocation;
 mod small_team;
