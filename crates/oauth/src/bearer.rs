@@ -132,6 +132,7 @@ fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: Off
         (Some(id), Some(grant)) => {
             grant.id == *id
                 && grant.is_live(now)
+                && grant.is_carried_by(client)
                 && still_allowed(
                     &grant.authorization,
                     standing.live,

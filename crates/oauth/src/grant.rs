@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     authorize::Request,
     caller::Caller,
-    client::ClientId,
+    client::{Client, ClientId},
     footing::Publisher,
     pkce::Challenge,
     resource::Resource,
@@ -21,6 +21,9 @@ use crate::{
 pub const CODE_LIFETIME: Duration = Duration::seconds(60);
 /// How long a spent code is remembered, so that presenting it again revokes what it gave.
 pub const SPENT_CODE_MEMORY: Duration = Duration::hours(24);
+
+/// How long a grant is remembered at least: it shows that the question was answered from which it came.
+pub const GRANT_MEMORY: Duration = Duration::minutes(15);
 
 /// What a user consented to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,15 +99,54 @@ impl Code {
     }
 }
 
-/// The public name of a grant. Access tokens carry it; it does not reveal the handle that refresh tokens carry.
+/// What the names of all grants of one node begin with: 48 bits of a hash of its stable id, so that a search by a prefix
+/// finds them. Two nodes may share one; the grant itself says which node is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NodeTag([u8; Self::LEN]);
+
+impl NodeTag {
+    /// Bytes.
+    pub(crate) const LEN: usize = 6;
+    /// Characters as text.
+    const TEXT: usize = 8;
+
+    /// The tag of the node with this stable id.
+    pub fn of(node_id: &str) -> Self {
+        let hash: [u8; 32] = Sha256::new_with_prefix(b"countersign node of a grant\0")
+            .chain_update(node_id)
+            .finalize()
+            .into();
+        let mut tag = [0; Self::LEN];
+        tag.copy_from_slice(&hash[..Self::LEN]);
+        Self(tag)
+    }
+
+    /// The tag as names carry it.
+    pub fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// The tag as refresh tokens carry it.
+    pub(crate) const fn bytes(self) -> [u8; Self::LEN] {
+        self.0
+    }
+
+    /// The tag that a refresh token carried.
+    pub(crate) const fn from_bytes(tag: [u8; Self::LEN]) -> Self {
+        Self(tag)
+    }
+}
+
+/// The public name of a grant: the tag of the subject's node, then a hash of the grant's handle. Access tokens carry it;
+/// it does not reveal the handle, which refresh tokens carry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GrantId(String);
 
 impl GrantId {
-    /// The name of the grant with this handle.
-    pub fn of(handle: &[u8; 16]) -> Self {
-        Self(URL_SAFE_NO_PAD.encode(&Sha256::digest(handle)[..16]))
+    /// The name of the grant with this handle, given at the node with this tag.
+    pub fn of(tag: NodeTag, handle: &[u8; 16]) -> Self {
+        Self(tag.to_text() + &URL_SAFE_NO_PAD.encode(&Sha256::digest(handle)[..16]))
     }
 
     /// A name that a token of ours carried.
@@ -115,6 +157,11 @@ impl GrantId {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tag with which it begins.
+    pub fn tag(&self) -> &str {
+        self.0.get(..NodeTag::TEXT).unwrap_or(&self.0)
     }
 }
 
@@ -155,6 +202,29 @@ impl Grant {
     /// Whether tokens that rest on it are good at `now`, as far as the record knows.
     pub fn is_live(&self, now: OffsetDateTime) -> bool {
         !self.revoked && now < self.expires_at
+    }
+
+    /// Whether `client`, as it is registered now, still has what was granted to it. A grant ends with the registration
+    /// of its client without a write; the administrator's publication lets others than the owner keep what they granted
+    /// under that very publication, and a later one brings nothing back. Where a rule of the policy publishes the
+    /// client, the grant rests on the rule and on the node that holds it (see [`footing`](crate::footing)).
+    pub fn is_carried_by(&self, client: &Client) -> bool {
+        let Authorization {
+            client: granted_to,
+            subject,
+            published_by,
+            ..
+        } = &self.authorization;
+        let by_administrator = || {
+            let publication = client.published.as_ref();
+            publication.is_some_and(|publication| publication.at <= self.issued_at)
+        };
+        *granted_to == client.id && (subject.owner == client.owner || published_by.is_some() || by_administrator())
+    }
+
+    /// When the record is of no use any more, whether the grant was revoked or not.
+    pub fn forgotten_at(&self) -> OffsetDateTime {
+        self.expires_at.max(self.issued_at + GRANT_MEMORY)
     }
 }
 
@@ -210,3 +280,6 @@ fn covered(text: &[u8; 32], secret: &[u8; 32]) -> [u8; 32] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

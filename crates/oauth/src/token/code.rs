@@ -7,7 +7,7 @@ use crate::{
     caller::Caller,
     client::{Client, GrantType},
     error::{ErrorCode, OAuthError},
-    grant::{Code, Grant, GrantId, Rotation, draw_handle},
+    grant::{Code, Grant, GrantId, NodeTag, Rotation, draw_handle},
     params::Params,
     secret::SecretHash,
     token::refresh::RefreshToken,
@@ -126,13 +126,13 @@ fn issue(asking: &Asking<'_>, code: &Code, rng: &mut dyn RngCore) -> Result<(Gra
     let resources = narrowed_resources(params, &authorization.resources)?;
     let scopes = still_allowed(authorization, live, client, registrant, &rules.authorize, now)?;
     let live = live.ok_or_else(|| invalid("the user or node that consented is no longer in the tailnet"))?;
-    let handle = draw_handle(rng);
+    let (tag, handle) = (NodeTag::of(&authorization.subject.node_id), draw_handle(rng));
     let token = client
         .grant_types
         .contains(&GrantType::RefreshToken)
-        .then(|| RefreshToken::draw(handle, rng));
+        .then(|| RefreshToken::draw(tag, handle, rng));
     let grant = Grant {
-        id: GrantId::of(&handle),
+        id: GrantId::of(tag, &handle),
         authorization: authorization.clone(),
         node_id: caller.node_id.clone(),
         issued_at: now,

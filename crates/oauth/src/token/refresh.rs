@@ -13,7 +13,7 @@ use super::{Asking, Making, Outcome, Rules, Writes, narrowed_resources, still_al
 use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
-    grant::{Grant, GrantId, Rotation, Sealed, Spent},
+    grant::{Grant, GrantId, NodeTag, Rotation, Sealed, Spent},
     params::Params,
     secret::SecretHash,
 };
@@ -21,25 +21,33 @@ use crate::{
 /// How many spent tokens of one grant are remembered within the window.
 const MAX_SPENT: usize = 32;
 
-/// A refresh token in clear: the handle of its grant, and a secret.
+/// Bytes of a handle.
+const HANDLE: usize = 16;
+/// Bytes before the secret.
+const NAME: usize = NodeTag::LEN + HANDLE;
+
+/// A refresh token in clear: the tag of the subject's node and the handle, which lead to its grant, and a secret.
 pub struct RefreshToken {
-    handle: [u8; 16],
+    tag: NodeTag,
+    handle: [u8; HANDLE],
     secret: Zeroizing<[u8; 32]>,
 }
 
 impl RefreshToken {
-    /// A new token of the grant with this handle.
-    pub(super) fn draw(handle: [u8; 16], rng: &mut dyn RngCore) -> Self {
+    /// A new token of the grant with this handle, given at the node with this tag.
+    pub(super) fn draw(tag: NodeTag, handle: [u8; HANDLE], rng: &mut dyn RngCore) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *secret);
-        Self { handle, secret }
+        Self { tag, handle, secret }
     }
 
     /// Reads what a client presents; `None` when no token of ours looks like that.
     pub fn parse(text: &str) -> Option<Self> {
         let raw = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
-        let (handle, secret) = raw.split_first_chunk::<16>()?;
+        let (tag, rest) = raw.split_first_chunk::<{ NodeTag::LEN }>()?;
+        let (handle, secret) = rest.split_first_chunk::<HANDLE>()?;
         Some(Self {
+            tag: NodeTag::from_bytes(*tag),
             handle: *handle,
             secret: Zeroizing::new(secret.try_into().ok()?),
         })
@@ -47,7 +55,7 @@ impl RefreshToken {
 
     /// The grant it belongs to.
     pub fn grant(&self) -> GrantId {
-        GrantId::of(&self.handle)
+        GrantId::of(self.tag, &self.handle)
     }
 
     pub(super) fn hash(&self) -> SecretHash {
@@ -55,14 +63,16 @@ impl RefreshToken {
     }
 
     pub(super) fn to_text(&self) -> Zeroizing<String> {
-        let mut raw = Zeroizing::new([0; 48]);
-        raw[..16].copy_from_slice(&self.handle);
-        raw[16..].copy_from_slice(&*self.secret);
+        let mut raw = Zeroizing::new([0; NAME + 32]);
+        raw[..NodeTag::LEN].copy_from_slice(&self.tag.bytes());
+        raw[NodeTag::LEN..NAME].copy_from_slice(&self.handle);
+        raw[NAME..].copy_from_slice(&*self.secret);
         Zeroizing::new(URL_SAFE_NO_PAD.encode(*raw))
     }
 
     fn successor(&self, secret: [u8; 32]) -> Self {
         Self {
+            tag: self.tag,
             handle: self.handle,
             secret: Zeroizing::new(secret),
         }
@@ -112,6 +122,12 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
     else {
         return wrong().into();
     };
+    if !grant.is_carried_by(client) {
+        return Outcome::refused(
+            ErrorCode::InvalidGrant,
+            "the client is somebody else's and is no longer published as it was; authorize again",
+        );
+    }
     let same_node = grant.node_id == caller.node_id;
     match (standing(token, &rotation, rules, now), same_node) {
         (Standing::Current, true) => rotate(asking, token, grant, rotation, rng),
@@ -168,7 +184,7 @@ fn rotate(
     rng: &mut dyn RngCore,
 ) -> Outcome {
     let Asking { rules, now, .. } = *asking;
-    let successor = RefreshToken::draw(token.handle, rng);
+    let successor = RefreshToken::draw(token.tag, token.handle, rng);
     let tokens = match tokens(asking, &grant, &successor, rng) {
         Ok(tokens) => tokens,
         // A refusal spends nothing: the client may ask again, for less or later.

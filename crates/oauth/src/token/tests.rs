@@ -9,7 +9,8 @@ use super::{
 use crate::{
     bearer::{self, AccessToken, Asker, Standing},
     client::{AuthMethod, ClientId, GrantType},
-    grant::{CODE_LIFETIME, Code},
+    footing::Publisher,
+    grant::{CODE_LIFETIME, Code, NodeTag},
     pkce::Challenge,
     policy::Policy,
     secret::SecretHash,
@@ -138,7 +139,13 @@ fn a_code_becomes_tokens_for_resource_and_client() {
     assert_eq!(tokens.access.claims()["gid"], grant.id.as_str());
     let id = tokens.id.unwrap();
     assert_eq!((&id["aud"], &id["nonce"]), (&json!("c1"), &json!("n")));
-    assert!(RefreshToken::parse(&tokens.refresh.unwrap()).is_some());
+    let refresh = tokens.refresh.unwrap();
+    assert_eq!(RefreshToken::parse(&refresh).unwrap().grant(), grant.id);
+    assert_eq!(grant.id.tag(), NodeTag::of("nAlice").to_text());
+    assert!(
+        RefreshToken::parse(&refresh[..64]).is_none(),
+        "too short, as those were that named no node"
+    );
 }
 
 #[test]
@@ -480,6 +487,7 @@ fn what_others_have_of_a_client_ends_when_it_is_published_no_longer() {
     scene.registrant = Some(alice_with(&publishes));
     let mut code = code();
     code.authorization.subject = Subject::of(&bobs);
+    code.authorization.published_by = Publisher::of(&scene.client, &bobs);
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code.clone()), None));
     let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
     issued(scene.refresh("", &token, &grant));
@@ -520,4 +528,27 @@ fn what_others_have_of_a_client_ends_when_it_is_published_no_longer() {
     });
     assert!(active(None, &scene.client));
     issued(scene.refresh("", &token, &grant));
+}
+
+#[test]
+fn a_new_publication_brings_back_nothing_that_rested_on_an_earlier_one() {
+    let mut scene = scene();
+    let bobs = Caller {
+        policy: Policy::parse([ANY]),
+        ..bob()
+    };
+    (scene.caller, scene.live) = (bobs.clone(), Some(bobs.clone()));
+    let published = |at| Some(crate::publish::Publication { by: "root".into(), at });
+    scene.client.published = published(NOW);
+    let mut code = code();
+    code.authorization.subject = Subject::of(&bobs);
+    let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code), None));
+    let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
+    issued(scene.refresh("", &token, &grant));
+    for publication in [None, published(NOW + Duration::seconds(1))] {
+        scene.client.published = publication;
+        let (error, writes, _) = refused(scene.refresh("", &token, &grant));
+        assert_eq!(error, "invalid_grant");
+        assert!(writes.grant.is_none());
+    }
 }

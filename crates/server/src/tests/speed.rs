@@ -203,7 +203,7 @@ fn resident() -> u64 {
 #[ignore = "a measurement, and only a release build is worth measuring"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_netmap_change_with_ten_thousand_grants() {
-    use countersign_oauth::grant::{Grant, GrantId};
+    use countersign_oauth::grant::{Grant, GrantId, NodeTag};
     use countersign_store::Txn;
 
     const GRANTS: usize = 10_000;
@@ -232,7 +232,7 @@ async fn a_netmap_change_with_ten_thousand_grants() {
             for index in chunk {
                 let mut grant = like.clone();
                 let holder = all[index % holders].facts.lock();
-                grant.id = GrantId::of(&(*index as u128).to_be_bytes());
+                grant.id = GrantId::of(NodeTag::of(&holder.node_id), &(*index as u128).to_be_bytes());
                 grant.authorization.subject = countersign_oauth::subject::Subject::of(&holder);
                 grant.node_id = holder.node_id.clone();
                 txn.put(&grant).unwrap();
