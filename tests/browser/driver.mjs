@@ -18,7 +18,7 @@ const callback = createServer(async (request, response) => {
 });
 await new Promise((resolve) => callback.listen(0, "127.0.0.1", resolve));
 const redirect = `http://127.0.0.1:${callback.address().port}/callback`;
-const link = (client_id, redirect_uri) => `${setting.issuer}/authorize?${new URLSearchParams({
+const asked = (client_id, redirect_uri) => new URLSearchParams({
   response_type: "code",
   client_id,
   redirect_uri,
@@ -26,7 +26,8 @@ const link = (client_id, redirect_uri) => `${setting.issuer}/authorize?${new URL
   state: "af0ifjsldkj",
   code_challenge: setting.challenge,
   code_challenge_method: "S256",
-})}`;
+});
+const link = (client_id, redirect_uri) => `${setting.issuer}/authorize?${asked(client_id, redirect_uri)}`;
 const authorize = link(setting.client, redirect);
 
 const mallory = JSON.stringify({ redirect_uris: ["https://evil.example/cb"], client_name: "Mallory" });
@@ -92,16 +93,26 @@ const seen = () => ({ answers, statuses });
 
 const web = () => link(setting.web.client, setting.web.redirect);
 // Alice consents to the application on the web and has that remembered.
-const remember = async () => {
+const remember = async (link = web()) => {
   context.on("request", (request) => {
     const url = new URL(request.url());
     if (request.url().startsWith(setting.web.redirect)) answers.push(Object.fromEntries(url.searchParams));
   });
   const visit = await context.newPage();
-  await visit.goto(web());
+  await visit.goto(link);
   await visit.getByRole("checkbox").check();
   await visit.getByRole("button", { name: "Continue as alice" }).click();
   await until(() => answers.length > 0);
+};
+// The application is a page on this computer, and pushes what it asks for; the link that is left to open.
+const push = async (client_id, redirect_uri) => {
+  await page.goto(new URL(redirect).origin);
+  const pushed = await page.evaluate(async ([url, form]) => {
+    const answer = await fetch(url, { method: "POST", body: new URLSearchParams(form) });
+    return [answer.status, await answer.json()];
+  }, [`${setting.issuer}/par`, asked(client_id, redirect_uri).toString()]);
+  const { request_uri } = pushed[1];
+  return { pushed, link: `${setting.issuer}/authorize?${new URLSearchParams({ client_id, request_uri })}` };
 };
 // Sends a form as another page would: from its top window, and from a sandboxed frame, whose Origin is "null".
 const forge = async (action, fields) => {
@@ -140,6 +151,32 @@ const scenarios = {
     await until(() => answers.length > 0);
     await page.waitForURL(`${redirect}?**`);
     return { ...seen(), question, title: await page.title() };
+  },
+
+  // The same with a reference in place of the request, which is opened once more when it has been answered.
+  async pushed() {
+    const { pushed, link } = await push(setting.client, redirect);
+    await page.goto(link);
+    const question = await page.innerText("main");
+    await page.getByRole("button", { name: "Continue as alice" }).click();
+    await until(() => answers.length > 0);
+    await page.waitForURL(`${redirect}?**`);
+    const title = await page.title();
+    await page.goto(link);
+    return { ...seen(), pushed, link, question, title, again: await page.innerText("main") };
+  },
+
+  // Pushed requests of the application on the web: one with a click that is remembered, one that needs none.
+  async pushed_remembered() {
+    await remember((await push(setting.web.client, setting.web.redirect)).link);
+    const { link } = await push(setting.web.client, setting.web.redirect);
+    statuses.length = 0;
+    await page.goto(link).catch(() => page.waitForURL("chrome-error://chromewebdata/"));
+    await until(() => answers.length > 1);
+    const silent = [...statuses];
+    await page.goto(link);
+    await pause(300);
+    return { ...seen(), silent, again: await page.innerText("main") };
   },
 
   async cancel() {
