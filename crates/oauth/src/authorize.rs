@@ -4,13 +4,13 @@
 //! request whose client or redirect URI is bad is answered with a page and never with a redirect.
 
 use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 pub use crate::answer::Answer;
 use crate::{
     access::allowed_scopes,
     answer::{ResponseMode, ReturnPath},
-    caller::{Caller, IdentityRules, Owner},
+    caller::{Caller, IdentityRules},
     client::{Client, ClientId, GrantType},
     error::{ErrorCode, OAuthError},
     footing::Publisher,
@@ -21,10 +21,8 @@ use crate::{
     publish::{self, Unpublished, Use},
     resource::Resource,
     secret::{Secret, SecretHash},
+    ticket::Ticket,
 };
-
-/// How long a consent page may be looked at.
-pub const TICKET_LIFETIME: Duration = Duration::minutes(10);
 
 const MAX_STATE: usize = 2048;
 const MAX_NONCE: usize = 512;
@@ -43,25 +41,6 @@ pub struct Rules {
     pub require_grant: bool,
     /// Which identities are believed.
     pub identity: IdentityRules,
-}
-
-/// A request that waits for the user's word, stored under the hash of the ticket in the page's form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
-    /// Hash of the ticket.
-    pub hash: SecretHash,
-    /// Hash of the cookie that was set with the page.
-    pub cookie: SecretHash,
-    /// Stable id of the node that asked.
-    pub node_id: String,
-    /// Whose node it was then. A ticket without it is of an earlier version and counts for nothing.
-    #[serde(default)]
-    pub owner: Option<Owner>,
-    /// What was asked.
-    pub request: Request,
-    /// When the page is too old.
-    #[serde(with = "time::serde::timestamp")]
-    pub expires_at: OffsetDateTime,
 }
 
 /// A valid authorization request, its scopes reduced to what may be had.
@@ -112,10 +91,8 @@ pub enum Outcome {
 /// A question that is put to the user on a page of ours.
 #[derive(Debug)]
 pub struct Question {
-    /// What is stored.
+    /// Goes into the form, sealed.
     pub ticket: Ticket,
-    /// Goes into the form.
-    pub ticket_secret: Secret,
     /// Goes into the cookie.
     pub cookie_secret: Secret,
 }

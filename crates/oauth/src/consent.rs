@@ -1,4 +1,4 @@
-//! The user's word: from a spent ticket to an authorization code, a session and perhaps a remembered consent.
+//! The user's word: from a ticket to an authorization code, a session and perhaps a remembered consent.
 //!
 //! Whether the click came from our own page is checked by the server before this is asked. A click is a login unless the
 //! browser has a session that serves the request: then the answer rests on that earlier click, and says so by its
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     access::allowed_scopes,
-    authorize::{Answer, PageError, Request, Rules, Ticket, may_use},
+    authorize::{Answer, PageError, Request, Rules, may_use},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
@@ -19,6 +19,7 @@ use crate::{
     remembered::{self, Remembered},
     secret::Secret,
     session::Session,
+    ticket::Ticket,
 };
 
 /// What the user clicked.
@@ -36,7 +37,12 @@ pub enum Outcome {
     /// A page; the ticket is left as it is.
     Page(ConsentError),
     /// The user declined, or policy no longer allows it: the ticket is spent and the client is told.
-    Refused(Answer),
+    Refused {
+        /// Carries the error.
+        answer: Answer,
+        /// Stored so that the ticket is spent.
+        declined: Box<Code>,
+    },
     /// The ticket is spent and the browser takes a code to the client.
     Allowed {
         /// Carries the code.
@@ -80,8 +86,10 @@ pub struct Click<'a> {
     pub choice: Choice,
     /// Whether the user wants not to be asked this again.
     pub remember: bool,
-    /// What the store has under the ticket in the form.
+    /// The ticket in the form, if this server sealed it.
     pub ticket: Option<&'a Ticket>,
+    /// Whether the store has the code that answers the ticket, or the grant that came of that.
+    pub answered: bool,
     /// What the browser sent as the page's cookie.
     pub cookie: Option<&'a str>,
     /// The session that the browser's other cookie names, if the Caller has such a one.
@@ -101,11 +109,10 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
     let Click {
         ticket, client, caller, ..
     } = *click;
-    let Some(ticket) = ticket.filter(|ticket| now < ticket.expires_at) else {
+    let Some(ticket) = ticket.filter(|ticket| now < ticket.expires_at && !click.answered) else {
         return Outcome::Page(ConsentError::TooOld);
     };
-    let same_caller = ticket.node_id == caller.node_id && ticket.owner == Some(caller.owner());
-    if !same_caller || !click.cookie.is_some_and(|cookie| ticket.cookie.verify(cookie)) {
+    if !ticket.is_of(caller) || !click.cookie.is_some_and(|cookie| ticket.cookie.verify(cookie)) {
         return Outcome::Page(ConsentError::NotThePage);
     }
     let Some(client) = client else {
@@ -118,19 +125,24 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
     if request.pushed.is_some() && click.pushed.is_none() {
         return Outcome::Page(ConsentError::TooOld);
     }
-    let refused = |error| Outcome::Refused(request.refuse(&rules.issuer, error));
-    if click.choice == Choice::Deny {
-        return refused(OAuthError::new(ErrorCode::AccessDenied, "the user declined"));
-    }
-    let scopes = match allowed_scopes(&request.scopes, &request.resources, &client.id, caller, rules, now) {
+    let scopes = match click.choice {
+        Choice::Deny => Err(OAuthError::new(ErrorCode::AccessDenied, "the user declined")),
+        Choice::Allow => allowed_scopes(&request.scopes, &request.resources, &client.id, caller, rules, now),
+    };
+    let scopes = match scopes {
         Ok(scopes) => scopes,
-        Err(error) => return refused(error),
+        Err(error) => {
+            return Outcome::Refused {
+                answer: request.refuse(&rules.issuer, error),
+                declined: Box::new(Code::declined(ticket, caller, now, rng)),
+            };
+        }
     };
     let session = click.session.filter(|session| serves(session, request, caller, now));
     let begun = session.is_none().then(|| Session::begin(caller, now, rng));
     let auth_time = session.map_or(now, |session| session.auth_time);
     let may_be = remembered::may_be(client, click.registrant, &request.redirect_uri, now);
-    let (code, secret) = Code::issue(request, caller, scopes, auth_time, now, rng);
+    let (code, secret) = Code::issue(ticket.code, request, caller, scopes, auth_time, now, rng);
     Outcome::Allowed {
         answer: request.accept(&rules.issuer, &secret),
         records: Box::new(Records {

@@ -1,9 +1,9 @@
 //! What a stored record rests on, and whether that still holds.
 //!
-//! A page that waits for a click, a code, a grant: each was given to somebody at a node, by rules of the tailnet policy.
-//! Using one asks all of that again; [`judge`] asks it without a use, when the netmap has changed, so that a record ends
-//! with what it rested on and does not come back with it. In go the [`Footing`] of a record and what the netmap says
-//! about the nodes it names, out comes a [`Verdict`].
+//! A session, a code, a grant: each was given to somebody at a node, by rules of the tailnet policy. Using one asks all
+//! of that again; [`judge`] asks it without a use, when the netmap has changed, so that a record ends with what it rested
+//! on and does not come back with it. In go the [`Footing`] of a record and what the netmap says about the nodes it
+//! names, out comes a [`Verdict`].
 //!
 //! What the netmap cannot say ends nothing: there is none, control has been silent for too long, or the policy cannot be
 //! read. Each of these refuses every use as long as it lasts, which is enough.
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::{
     access::allowed_scopes,
-    authorize::{Rules, Ticket},
+    authorize::Rules,
     caller::{Caller, Owner},
     client::{Client, ClientId},
     grant::{Authorization, Code, Grant},
@@ -130,26 +130,6 @@ impl<'a> Footing<'a> {
     pub fn nodes(&self) -> impl Iterator<Item = &'a str> {
         let publisher = self.published_by.map(|publisher| publisher.node_id.as_str());
         [Some(self.node_id), self.bound_to, publisher].into_iter().flatten()
-    }
-}
-
-impl Rests for Ticket {
-    fn footing(&self) -> Footing<'_> {
-        Footing {
-            node_id: &self.node_id,
-            owner: self.owner.as_ref(),
-            label: "",
-            client: Some(&self.request.client),
-            scopes: &self.request.scopes,
-            resources: &self.request.resources,
-            bound_to: None,
-            published_by: self.request.published_by.as_ref(),
-        }
-    }
-
-    fn narrow(&mut self, scopes: Vec<String>) -> bool {
-        self.request.scopes = scopes;
-        true
     }
 }
 

@@ -15,12 +15,13 @@ use crate::{
     resource::Resource,
     secret::{Secret, SecretHash},
     subject::Subject,
+    ticket::Ticket,
 };
 
 /// How long a code may be redeemed.
 pub const CODE_LIFETIME: Duration = Duration::seconds(60);
-/// How long a spent code is remembered, so that presenting it again revokes what it gave.
-pub const SPENT_CODE_MEMORY: Duration = Duration::hours(24);
+/// How long a code is remembered that was not redeemed: longer than anybody may look at the page that it answers.
+pub const CODE_MEMORY: Duration = Duration::hours(24);
 
 /// How long a grant is remembered at least: it shows that the question was answered from which it came.
 pub const GRANT_MEMORY: Duration = Duration::minutes(15);
@@ -46,10 +47,71 @@ pub struct Authorization {
     pub published_by: Option<Publisher>,
 }
 
-/// An authorization code, stored under the hash of its text.
+/// The name of a code, and of the [ticket](crate::ticket) that it answers: the tag of the subject's node and 128 random
+/// bits. The text of the code begins with it; alone it is good for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CodeId {
+    tag: NodeTag,
+    name: [u8; 16],
+}
+
+impl CodeId {
+    /// Draws the name of a code for the node with this stable id.
+    pub fn draw(node_id: &str, rng: &mut dyn RngCore) -> Self {
+        let mut name = [0; 16];
+        rng.fill_bytes(&mut name);
+        let tag = NodeTag::of(node_id);
+        Self { tag, name }
+    }
+
+    /// What stands before the secret in the text of a code; `None` where no name does.
+    pub(crate) fn of_code(text: &str) -> Option<Self> {
+        let (name, _) = text.split_at_checked(text.len().checked_sub(Secret::LEN)?)?;
+        Self::parse(name)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (tag, name) = text.split_at_checked(NodeTag::TEXT)?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?.try_into().ok()?;
+        let name = URL_SAFE_NO_PAD.decode(name).ok()?.try_into().ok()?;
+        Some(Self {
+            tag: NodeTag(tag),
+            name,
+        })
+    }
+
+    /// The tag of the subject's node.
+    pub(crate) const fn tag(&self) -> NodeTag {
+        self.tag
+    }
+
+    /// The name as text.
+    pub fn to_text(&self) -> String {
+        self.tag.to_text() + &URL_SAFE_NO_PAD.encode(self.name)
+    }
+}
+
+impl From<CodeId> for String {
+    fn from(id: CodeId) -> Self {
+        id.to_text()
+    }
+}
+
+impl TryFrom<String> for CodeId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not the name of a code")
+    }
+}
+
+/// An authorization code. It is deleted when it is redeemed; the grant that came of it tells that it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
-    /// Hash of the code.
+    /// Its name, under which it is stored.
+    pub id: CodeId,
+    /// Hash of its text.
     pub hash: SecretHash,
     /// What it stands for.
     pub authorization: Authorization,
@@ -60,16 +122,15 @@ pub struct Code {
     /// When it can no longer be redeemed.
     #[serde(with = "time::serde::timestamp")]
     pub expires_at: OffsetDateTime,
-    /// Whether it was presented by the right client, whatever came of it.
+    /// Whether it is good for nothing any more: presented in vain by the right client, taken back, or never given out.
     pub spent: bool,
-    /// What it gave.
-    pub grant: Option<GrantId>,
 }
 
 impl Code {
     /// The code that answers `request` of `caller` with `scopes`, resting on a click at `auth_time`; its text goes to the
     /// client.
     pub fn issue(
+        id: CodeId,
         request: &Request,
         caller: &Caller,
         scopes: Vec<String>,
@@ -77,8 +138,9 @@ impl Code {
         now: OffsetDateTime,
         rng: &mut dyn RngCore,
     ) -> (Self, Secret) {
-        let secret = Secret::draw(rng);
+        let secret = Secret::draw_after(&id.to_text(), rng);
         let code = Self {
+            id,
             hash: secret.hash(),
             authorization: Authorization {
                 client: request.client.clone(),
@@ -93,13 +155,23 @@ impl Code {
             challenge: request.challenge.clone(),
             expires_at: now + CODE_LIFETIME,
             spent: false,
-            grant: None,
         };
         (code, secret)
     }
+
+    /// What stands for a code after the answer "no" to `ticket`: nobody has its text, but the ticket is answered.
+    pub fn declined(ticket: &Ticket, caller: &Caller, now: OffsetDateTime, rng: &mut dyn RngCore) -> Self {
+        let (code, _) = Self::issue(ticket.code, &ticket.request, caller, Vec::new(), now, now, rng);
+        Self { spent: true, ..code }
+    }
+
+    /// When the record is of no use any more, unless the code is redeemed before.
+    pub fn forgotten_at(&self) -> OffsetDateTime {
+        self.expires_at + CODE_MEMORY
+    }
 }
 
-/// What the names of all grants of one node begin with: 48 bits of a hash of its stable id, so that a search by a prefix
+/// What the names of all codes and grants of one node begin with: 48 bits of a hash of its stable id, so that a search by a prefix
 /// finds them. Two nodes may share one; the grant itself says which node is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeTag([u8; Self::LEN]);
@@ -165,18 +237,13 @@ impl GrantId {
     }
 }
 
-/// Draws the handle of a new grant.
-pub fn draw_handle(rng: &mut dyn RngCore) -> [u8; 16] {
-    let mut handle = [0; 16];
-    rng.fill_bytes(&mut handle);
-    handle
-}
-
 /// What a code turned into: the root of a family of refresh tokens, and what access tokens rest on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Its name.
     pub id: GrantId,
+    /// Hash of the code that was redeemed: presenting that again ends the grant.
+    pub code: SecretHash,
     /// What was consented to.
     pub authorization: Authorization,
     /// Stable id of the node that redeemed the code: the only one whose refresh tokens are accepted.

@@ -46,10 +46,12 @@ pub mod remembered;
 pub mod resource;
 pub mod rotation;
 pub mod secret;
+pub mod server_secret;
 pub mod session;
 pub mod signing;
 pub mod subject;
 pub mod text;
+pub mod ticket;
 pub mod token;
 
 #[cfg(test)]

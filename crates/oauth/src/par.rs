@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    authorize::{self, PageError, Rules, TICKET_LIFETIME},
+    authorize::{self, PageError, Rules},
     caller::Caller,
     client::{Client, ClientId},
     error::{ErrorCode, OAuthError},
     params::Params,
     secret::{Secret, SecretHash},
+    ticket::TICKET_LIFETIME,
 };
 
 /// How long `/authorize` takes a reference.

@@ -11,16 +11,17 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    authorize::{Answer, Question, Request, Rules, TICKET_LIFETIME, Ticket},
+    authorize::{Answer, Question, Request, Rules},
     caller::Caller,
     error::{ErrorCode, OAuthError},
-    grant::Code,
+    grant::{Code, CodeId},
     hint::Hint,
     params::Params,
     remembered::Remembered,
     secret::Secret,
     session::Session,
     subject::Subject,
+    ticket::Ticket,
 };
 
 /// What `prompt` asks for.
@@ -108,7 +109,9 @@ pub fn decide(
     };
     match (missing, request.prompt) {
         (Ok(session), _) => {
-            let (code, secret) = Code::issue(&request, caller, request.scopes.clone(), session.auth_time, now, rng);
+            let id = CodeId::draw(&caller.node_id, rng);
+            let scopes = request.scopes.clone();
+            let (code, secret) = Code::issue(id, &request, caller, scopes, session.auth_time, now, rng);
             Outcome::Answered {
                 answer: request.accept(&rules.issuer, &secret),
                 code: Box::new(code),
@@ -152,18 +155,9 @@ fn what_is_missing<'a>(
 }
 
 fn ask(request: Request, caller: &Caller, now: OffsetDateTime, rng: &mut dyn RngCore) -> Outcome {
-    let (ticket_secret, cookie_secret) = (Secret::draw(rng), Secret::draw(rng));
-    let ticket = Ticket {
-        hash: ticket_secret.hash(),
-        cookie: cookie_secret.hash(),
-        node_id: caller.node_id.clone(),
-        owner: Some(caller.owner()),
-        request,
-        expires_at: now + TICKET_LIFETIME,
-    };
+    let cookie_secret = Secret::draw(rng);
     Outcome::Ask(Box::new(Question {
-        ticket,
-        ticket_secret,
+        ticket: Ticket::issue(request, cookie_secret.hash(), caller, now, rng),
         cookie_secret,
     }))
 }

@@ -16,11 +16,20 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Characters of the random part.
+    pub(crate) const LEN: usize = 43;
+
     /// Draws 256 bits from `rng`.
     pub fn draw(rng: &mut dyn RngCore) -> Self {
         let mut raw = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *raw);
         Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(*raw)))
+    }
+
+    /// Draws 256 bits from `rng` that follow a text which may be known.
+    pub(crate) fn draw_after(public: &str, rng: &mut dyn RngCore) -> Self {
+        let secret = Self::draw(rng);
+        Self(Zeroizing::new([public, secret.reveal()].concat()))
     }
 
     /// The text to hand to its owner, and to nobody else.

@@ -20,7 +20,7 @@ use crate::{
 
 /// Random bytes that anybody can predict: 0, 1, 2, …
 #[derive(Default)]
-pub(crate) struct Counting(u8);
+pub(crate) struct Counting(pub(crate) u8);
 
 impl RngCore for Counting {
     fn next_u32(&mut self) -> u32 {

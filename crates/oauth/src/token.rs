@@ -21,7 +21,7 @@ use crate::{
     claims::{self, Place},
     client::Client,
     error::{ErrorCode, OAuthError},
-    grant::{Authorization, Grant, GrantId},
+    grant::{Authorization, Code, Grant, GrantId},
     opaque::NewAccessToken,
     params::Params,
     publish,
@@ -274,10 +274,19 @@ pub enum Outcome {
 /// The records that a decision changes.
 #[derive(Debug, Default)]
 pub struct Writes {
-    /// The code, spent.
-    pub code: Option<Box<crate::grant::Code>>,
+    /// What becomes of the code.
+    pub code: Option<CodeEnd>,
     /// The grant, new, rotated or revoked.
     pub grant: Option<Box<Grant>>,
+}
+
+/// How a code ends.
+#[derive(Debug)]
+pub enum CodeEnd {
+    /// It is deleted: the new grant of its name stands for it.
+    Redeemed(Box<Code>),
+    /// It is stored as spent.
+    Spent(Box<Code>),
 }
 
 impl Outcome {

@@ -11,6 +11,7 @@ use countersign_oauth::{
     claims,
     client::Client,
     register::{Mode, Rules},
+    server_secret::ServerSecret,
     subject::Subject,
     token,
 };
@@ -58,6 +59,7 @@ pub(crate) struct App {
     pub(crate) tls: Option<Tls>,
     pub(crate) tokens: token::Rules,
     pub(crate) keys: Keys,
+    pub(crate) secret: ServerSecret,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) doubts: Doubts,
     changes: watch::Receiver<u64>,
@@ -74,6 +76,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) tls: Option<Tls>,
     pub(crate) keys: Keys,
+    pub(crate) secret: ServerSecret,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) documents: Documents,
     pub(crate) run: u32,
@@ -123,6 +126,7 @@ impl App {
             clock: parts.clock,
             tls: parts.tls,
             keys: parts.keys,
+            secret: parts.secret,
             doubts: Doubts::default(),
             changes: parts.directory.changes(),
             directory: parts.directory,
@@ -165,7 +169,7 @@ impl App {
             now: self.clock.now(),
         };
         let route = Route::find(request.uri().path());
-        let _steady = Steady::new(&self, &caller.node_id, version, route == Some(Route::Authorize));
+        let _steady = Steady::new(&self, &caller.node_id, version, route == Some(Route::Consent));
         let for_people = route.map_or_else(|| asks_for_html(&request), Route::is_shown);
         let mut reply = self.admit(&exchange, &caller, route, request).await;
         if for_people {

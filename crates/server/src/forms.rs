@@ -1,4 +1,4 @@
-//! Forms of ours besides the consent page: kept when they are shown, taken once when they are answered.
+//! Forms of ours besides the consent page, which keeps nothing: kept when they are shown, taken once when they are answered.
 //!
 //! The rules for an answer are those of the consent page: it comes from a page of this origin, with the ticket of that
 //! page and the cookie that was set with it, from the node and user it was shown to.
@@ -16,12 +16,17 @@ use crate::{
     app::{App, Exchange},
     clock,
     cookie::Cookie,
-    endpoints::{authorize::comes_from_our_page, consent::open_pages},
+    endpoints::authorize::comes_from_our_page,
     reply::Reply,
 };
 
-/// Pages that one node may have open, the consent pages counted in. More are refused: each is a record for ten minutes.
-pub(crate) const MAX_OPEN: u64 = 200;
+/// Forms that one node may have open. More are refused: each is a record for ten minutes.
+const MAX_OPEN: u64 = 200;
+
+/// The counter of a node's open forms.
+pub(crate) fn open_forms(node_id: &str) -> String {
+    format!("forms/{node_id}")
+}
 
 /// Why a form could not be shown, or its answer not taken.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +60,7 @@ pub(crate) async fn show(
     let mut txn = Txn::new();
     txn.put(&shown.form)?;
     txn.put(&due(&shown.form))?;
-    txn.count(&open_pages(&caller.node_id), 1, Some(MAX_OPEN));
+    txn.count(&open_forms(&caller.node_id), 1, Some(MAX_OPEN));
     match app.store.commit(txn).await {
         Ok(_) => Ok(shown),
         Err(CommitError::Conflict(_)) => Err(FormFailure::TooMany),
@@ -105,7 +110,7 @@ impl Answered {
     pub(crate) fn spend(&self, txn: &mut Txn) {
         txn.delete::<Form>(self.form.id());
         txn.delete::<Due>(due(&self.form).id());
-        txn.count(&open_pages(&self.form.subject.node_id), -1, None);
+        txn.count(&open_forms(&self.form.subject.node_id), -1, None);
     }
 
     /// Takes the cookie of the page back.

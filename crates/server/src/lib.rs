@@ -30,6 +30,7 @@ mod peer;
 mod reply;
 mod route;
 mod server;
+mod server_secret;
 mod sessions;
 mod signer;
 mod status;
@@ -52,6 +53,7 @@ pub use self::{
     issuer::Issuer,
     peer::{Directory, Inbound, Peer, Wanted, Withdrawn},
     server::{ServeError, Server, StartError},
+    server_secret::SecretError,
     tailnet::{TailnetDirectory, TailnetInbound},
     tls::{TlsError, stored_root_pem},
 };

@@ -6,7 +6,7 @@ pub(crate) mod me;
 mod remedies;
 
 use countersign_oauth::{
-    authorize::{PageError, Question},
+    authorize::{PageError, Request},
     caller::Caller,
     client::Client,
     redirect::{Kind, RedirectUri},
@@ -125,8 +125,13 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
 }
 
 /// The question whether `client` may act for `caller`: what is known first, what it says about itself second.
-pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question, may_be_remembered: bool) -> Markup {
-    let request = &question.ticket.request;
+pub(crate) fn consent(
+    caller: &Caller,
+    client: &Client,
+    request: &Request,
+    ticket: &str,
+    may_be_remembered: bool,
+) -> Markup {
     let who = caller.user_label();
     let name = client.descriptions.client_name.as_ref().map(|name| name.as_str());
     let has = |scope: &str| request.scopes.iter().any(|had| had == scope);
@@ -162,7 +167,7 @@ pub(crate) fn consent(caller: &Caller, client: &Client, question: &Question, may
             }
             p.note { "You are " strong { (who) } " on " (caller.node_name) ": the key of this connection is that node's." }
             form method="post" action=(Route::Consent.path()) {
-                input type="hidden" name="ticket" value=(question.ticket_secret.reveal());
+                input type="hidden" name="ticket" value=(ticket);
                 @if may_be_remembered {
                     label.choice {
                         input type="checkbox" name="remember" value="yes";

@@ -16,6 +16,7 @@ use crate::{
     endpoints::metadata::Documents,
     keys::{KeyError, Keys},
     peer::{Directory, Inbound, Peer},
+    server_secret::{self, SecretError},
     sweep,
     tls::{Tls, TlsError},
     watch::Watcher,
@@ -34,6 +35,9 @@ pub enum StartError {
     /// There is no key to sign with.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The server's own secret cannot be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The system gave no random bytes.
     #[error("the system has no random bytes to give: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -69,6 +73,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let now = clock.now();
         let keys = Keys::open(&store, config.tokens.schedule(), now).await?;
+        let secret = server_secret::open(&store, now).await?;
         let tls = Tls::start(&config.tls, &config.issuer, &store, now).await?;
         let documents = Documents::new(&config)?;
         let run = clock::rng()?.next_u32();
@@ -77,6 +82,7 @@ impl Server {
             clock,
             tls,
             keys,
+            secret,
             directory,
             documents,
             run,

@@ -1,4 +1,4 @@
-//! Forgets what has ended: clients that never obtained a code or token, consent pages, codes, grants, old audit records.
+//! Forgets what has ended: clients that never obtained a code or token, forms, codes, grants, old audit records.
 //!
 //! Each kind stands in the store in the order in which it ends, so a sweep reads what is over and nothing else. It works
 //! in steps of one bounded transaction, with room for requests between them.
@@ -8,7 +8,6 @@ use std::time::Duration;
 use countersign_oauth::{
     assertion::Spent,
     audit::AuditRecord,
-    authorize::Ticket,
     client::Client,
     form::Form,
     grant::{Code, Grant},
@@ -25,7 +24,8 @@ use crate::{
     clients,
     config::ServerConfig,
     counters::{Counters, add},
-    endpoints::{client_auth::assertions_of, consent::open_pages, par::pushed_by},
+    endpoints::{client_auth::assertions_of, par::pushed_by},
+    forms::open_forms,
     watch::Ending,
 };
 
@@ -62,7 +62,7 @@ pub(crate) async fn once(
             clients = expired,
             records = swept,
             audit = pruned,
-            "forgotten: {expired} clients that were never used, {swept} pages, codes and grants that had ended, {pruned} \
+            "forgotten: {expired} clients that were never used, {swept} forms, codes and grants that had ended, {pruned} \
              audit records beyond audit_retention",
         );
     }
@@ -86,7 +86,7 @@ pub(crate) async fn clients(store: &Store, now: OffsetDateTime) -> Result<usize,
     }
 }
 
-/// Removes every page, code and grant that had ended at `now`; says how many.
+/// Removes every form, code and grant that had ended at `now`; says how many.
 pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
     let mut swept = 0;
     loop {
@@ -120,12 +120,11 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
     let mut txn = Txn::new();
     for entry in due {
         txn.append(match entry.what {
-            DueKind::Ticket => forgotten::<Ticket>(store, entry).await?,
             DueKind::Code => forgotten::<Code>(store, entry).await?,
             DueKind::Grant => forgotten::<Grant>(store, entry).await?,
             DueKind::Session => forgotten::<Session>(store, entry).await?,
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
-            DueKind::Form => counted(store, entry, |form: &Form| open_pages(&form.subject.node_id)).await?,
+            DueKind::Form => counted(store, entry, |form: &Form| open_forms(&form.subject.node_id)).await?,
             DueKind::Assertion => counted(store, entry, |spent: &Spent| assertions_of(&spent.client)).await?,
             DueKind::Pushed => counted(store, entry, |pushed: &Pushed| pushed_by(&pushed.node_id)).await?,
             DueKind::Opaque => forgotten::<OpaqueToken>(store, entry).await?,

@@ -59,6 +59,7 @@ mod sequences;
 mod session;
 mod speed;
 mod threats;
+mod tickets;
 mod tls;
 mod upkeep;
 

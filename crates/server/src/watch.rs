@@ -1,15 +1,16 @@
 //! Ends what rested on what the tailnet has withdrawn.
 //!
-//! Each change of the netmap comes in, and every page that waits, code and grant whose user, node, tag or rule is gone
-//! is ended in the store, with an audit record, so that nothing comes back when the rule does. A use between the change
-//! and its end is refused as ever, because each use asks the netmap itself.
+//! Each change of the netmap comes in, and every session, code and grant whose user, node, tag or rule is gone is ended
+//! in the store, with an audit record, so that nothing comes back when the rule does. A use between the change and its
+//! end is refused as ever, because each use asks the netmap itself. A consent page is not in the store: its answer is a
+//! use.
 //!
 //! The index in the store names the nodes that records rest on. What the netmap says about each is compared with what it
 //! said when its records were last looked at, and only the records of nodes for which that differs are read. The first
 //! look, before anything is served, knows of no earlier one and so finds what changed while the process was down.
 //!
-//! A request that decides while this runs cannot slip through. Whatever it spends (a page, a code, a refresh token) is in
-//! the index, and one of the two transactions conflicts. What a request makes of nothing but the netmap is reported by
+//! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is in the
+//! index, and one of the two transactions conflicts. What a request makes of nothing but the netmap is reported by
 //! [`Steady`].
 
 mod ending;

@@ -91,7 +91,7 @@ impl Held {
         Self {
             subject: code.authorization.subject.clone(),
             what: HeldKind::Code,
-            id: code.hash.to_text(),
+            id: code.id.to_text(),
         }
     }
 

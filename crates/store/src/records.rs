@@ -5,7 +5,6 @@
 
 use countersign_oauth::{
     assertion::Spent,
-    authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
     footing::{Footing, Rests as _},
@@ -84,19 +83,6 @@ impl Record for UnusedUntil {
     }
 }
 
-impl Record for Ticket {
-    const TABLE: &'static str = "ticket";
-    const FORMAT: u32 = 1;
-
-    fn id(&self) -> Vec<u8> {
-        self.hash.to_text().into_bytes()
-    }
-
-    fn resting(&self) -> Option<Resting<'_>> {
-        Some(resting(DueKind::Ticket, true, &self.footing()))
-    }
-}
-
 impl Record for Form {
     const TABLE: &'static str = "form";
     const FORMAT: u32 = 1;
@@ -108,13 +94,13 @@ impl Record for Form {
 
 impl Record for Code {
     const TABLE: &'static str = "code";
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     fn id(&self) -> Vec<u8> {
-        self.hash.to_text().into_bytes()
+        self.id.to_text().into()
     }
 
-    /// A spent one is kept only so that presenting it again shows.
+    /// A spent one is kept only so that presenting it again, or its ticket, shows.
     fn resting(&self) -> Option<Resting<'_>> {
         Some(resting(DueKind::Code, !self.spent, &self.footing()))
     }
@@ -190,10 +176,8 @@ pub struct Due {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueKind {
-    /// A [`Ticket`].
-    Ticket,
-    /// A [`Code`], spent or not.
-    Code,
+    /// A [`Code`], spent or not. The number stands in ids; 0 was another's once.
+    Code = 1,
     /// A [`Grant`].
     Grant,
     /// A session.
@@ -212,14 +196,7 @@ pub enum DueKind {
 
 impl DueKind {
     /// Those that the index of what rests on what has.
-    const ALL: [Self; 6] = [
-        Self::Ticket,
-        Self::Code,
-        Self::Grant,
-        Self::Session,
-        Self::Remembered,
-        Self::Opaque,
-    ];
+    const ALL: [Self; 5] = [Self::Code, Self::Grant, Self::Session, Self::Remembered, Self::Opaque];
 
     /// The kind that stands as `kind as u8` in the id of an index entry.
     pub(crate) fn from_letter(letter: u8) -> Option<Self> {

@@ -10,6 +10,7 @@ use crate::{
     session::SESSION_LIFETIME,
     subject::Subject,
     tests_support::{Counting, alice, alice_with, bob, public_client, tagged, token_rules},
+    ticket::TICKET_LIFETIME,
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -46,6 +47,7 @@ fn click(choice: Choice, ticket: &Ticket, cookie: Option<&str>, caller: &Caller,
         choice,
         remember: true,
         ticket: Some(ticket),
+        answered: false,
         cookie,
         session: None,
         client: Some(&client),
@@ -93,15 +95,45 @@ fn a_click_gives_a_code_bound_to_everything_that_was_shown() {
         .next()
         .unwrap();
     assert!(code.hash.verify(text));
+    assert_eq!(code.id, ticket.code);
+    assert!(text.starts_with(&code.id.to_text()));
 }
 
 #[test]
-fn declining_sends_an_error_and_makes_no_code() {
+fn declining_sends_an_error_and_leaves_a_code_that_nobody_has() {
     let (ticket, cookie) = shown("", &alice());
-    let Outcome::Refused(answer) = click(Choice::Deny, &ticket, Some(&cookie), &alice(), NOW) else {
+    let Outcome::Refused { answer, declined } = click(Choice::Deny, &ticket, Some(&cookie), &alice(), NOW) else {
         panic!()
     };
     assert!(answer.location.contains("error=access_denied"));
+    assert!(!answer.location.contains("code="));
+    assert_eq!(declined.id, ticket.code);
+    assert!(declined.spent && declined.authorization.scopes.is_empty());
+    assert!(declined.forgotten_at() > ticket.expires_at);
+}
+
+#[test]
+fn a_ticket_that_was_answered_or_that_is_none_of_ours_gets_nothing() {
+    let (ticket, cookie) = shown("", &alice());
+    let client = public_client();
+    for choice in [Choice::Allow, Choice::Deny] {
+        for (ticket, answered) in [(Some(&ticket), true), (None, false), (None, true)] {
+            let click = Click {
+                pushed: None,
+                choice,
+                remember: false,
+                ticket,
+                answered,
+                cookie: Some(&cookie),
+                session: None,
+                client: Some(&client),
+                caller: &alice(),
+                registrant: None,
+            };
+            let outcome = decide(&click, &token_rules().authorize, NOW, &mut Counting::default());
+            assert!(matches!(outcome, Outcome::Page(ConsentError::TooOld)), "{choice:?}");
+        }
+    }
 }
 
 #[test]
@@ -135,7 +167,7 @@ fn another_browser_another_node_and_another_time_get_nothing() {
             },
             NOW,
         ),
-        (Some(cookie.as_str()), alice(), NOW + authorize::TICKET_LIFETIME),
+        (Some(cookie.as_str()), alice(), NOW + TICKET_LIFETIME),
     ] {
         assert!(matches!(
             click(Choice::Allow, &ticket, cookie, &caller, now),
@@ -148,10 +180,11 @@ fn another_browser_another_node_and_another_time_get_nothing() {
 fn policy_is_asked_again_at_the_click() {
     let allowed = alice_with(&[r#"{"users":["alice"],"resources":["*"]}"#]);
     let (ticket, cookie) = shown("&resource=https://mcp.example", &allowed);
-    let Outcome::Refused(answer) = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
+    let Outcome::Refused { answer, declined } = click(Choice::Allow, &ticket, Some(&cookie), &alice(), NOW) else {
         panic!()
     };
     assert!(answer.location.contains("error=access_denied"));
+    assert!(declined.spent && declined.id == ticket.code);
     assert!(matches!(
         click(Choice::Allow, &ticket, Some(&cookie), &allowed, NOW),
         Outcome::Allowed { .. }
@@ -167,6 +200,7 @@ fn records(extra: &str, session: Option<&Session>) -> Records {
         choice: Choice::Allow,
         remember: false,
         ticket: Some(&ticket),
+        answered: false,
         cookie: Some(&cookie),
         session,
         client: Some(&client),
@@ -228,6 +262,7 @@ fn consent_is_remembered_on_the_users_wish_for_a_published_client_behind_a_web_s
             choice: Choice::Allow,
             remember,
             ticket: Some(&ticket),
+            answered: false,
             cookie: Some(&cookie),
             session: None,
             client: Some(&client),

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     caller::Owner,
     publish::Publication,
-    tests_support::{alice, bob, public_client},
+    tests_support::{Counting, alice, bob, public_client},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -13,6 +13,7 @@ fn grant_of(caller: &Caller) -> Grant {
     let subject = Subject::of(caller);
     Grant {
         id: GrantId::of(NodeTag::of(&subject.node_id), &[7; 16]),
+        code: SecretHash::of("code"),
         authorization: Authorization {
             client: public_client().id,
             subject,
@@ -96,4 +97,27 @@ fn a_short_grant_is_remembered_longer_than_it_is_good() {
     assert_eq!(grant.forgotten_at(), NOW + GRANT_MEMORY);
     grant.expires_at = NOW + Duration::days(30);
     assert_eq!(grant.forgotten_at(), grant.expires_at);
+}
+
+#[test]
+fn the_name_of_a_code_is_read_back_and_nothing_else_is_one() {
+    let id = CodeId::draw("nAlice", &mut Counting::default());
+    let (code, text) = (
+        id.to_text(),
+        Secret::draw_after(&id.to_text(), &mut Counting::default()),
+    );
+    assert_eq!((code.len(), text.reveal().len()), (30, 73));
+    assert_eq!(CodeId::of_code(text.reveal()), Some(id));
+    assert_eq!(CodeId::try_from(code.clone()), Ok(id));
+    for other in [
+        "",
+        "x",
+        &code,
+        &text.reveal()[1..],
+        &format!("{}x", text.reveal()),
+        &"é".repeat(36),
+        &"*".repeat(73),
+    ] {
+        assert_eq!(CodeId::of_code(other), None, "{other}");
+    }
 }

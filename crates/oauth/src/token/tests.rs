@@ -2,7 +2,7 @@ use serde_json::json;
 use time::macros::datetime;
 
 use super::{
-    code::redeem,
+    code::{Presented, redeem},
     refresh::{RefreshToken, refresh},
     *,
 };
@@ -10,10 +10,11 @@ use crate::{
     bearer::{self, AccessToken, Asker, Standing},
     client::{AuthMethod, ClientId, GrantType},
     footing::Publisher,
-    grant::{CODE_LIFETIME, Code, NodeTag},
+    grant::{CODE_LIFETIME, Code, CodeId, NodeTag},
     pkce::Challenge,
     policy::Policy,
     secret::SecretHash,
+    server_secret::ServerSecret,
     tests_support::{Counting, alice, alice_with, bob, public_client, token_rules},
 };
 
@@ -44,11 +45,19 @@ fn scene() -> Scene {
     }
 }
 
+/// A code: its name and a secret.
+const CODE: &str = "h5FPNSkvAAECAwQFBgcICQoLDA0ODwxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+fn secret() -> ServerSecret {
+    ServerSecret::draw(&mut Counting(7))
+}
+
 fn code() -> Code {
     let params =
         Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
     Code {
-        hash: SecretHash::of("code"),
+        id: CodeId::draw("nAlice", &mut Counting::default()),
+        hash: SecretHash::of(CODE),
         authorization: Authorization {
             client: public_client().id,
             subject: Subject::of(&alice()),
@@ -62,7 +71,6 @@ fn code() -> Code {
         challenge: Challenge::read(&params).unwrap(),
         expires_at: NOW + CODE_LIFETIME,
         spent: false,
-        grant: None,
     }
 }
 
@@ -78,7 +86,8 @@ impl Scene {
             rules: &self.rules,
             now: self.now,
         };
-        redeem(&asking, code, issued, &mut self.rng)
+        let presented = Presented::read(&params).unwrap();
+        redeem(&asking, &presented, code, issued, &secret(), &mut self.rng)
     }
 
     fn refresh(&mut self, form: &str, token: &str, grant: &Grant) -> Outcome {
@@ -104,7 +113,7 @@ impl Scene {
 }
 
 fn verifier() -> String {
-    format!("code=code&code_verifier={VERIFIER}")
+    format!("code={CODE}&code_verifier={VERIFIER}")
 }
 
 fn issued(outcome: Outcome) -> (Writes, Tokens) {
@@ -112,6 +121,10 @@ fn issued(outcome: Outcome) -> (Writes, Tokens) {
         Outcome::Issued { writes, tokens } => (writes, *tokens),
         Outcome::Refused { error, .. } => panic!("{error}"),
     }
+}
+
+fn is_spent(writes: &Writes) -> bool {
+    matches!(&writes.code, Some(CodeEnd::Spent(code)) if code.spent)
 }
 
 fn refused(outcome: Outcome) -> (String, Writes, bool) {
@@ -129,8 +142,10 @@ fn refused(outcome: Outcome) -> (String, Writes, bool) {
 fn a_code_becomes_tokens_for_resource_and_client() {
     let mut scene = scene();
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code()), None));
-    assert!(writes.code.unwrap().spent);
+    assert!(matches!(writes.code, Some(CodeEnd::Redeemed(gone)) if *gone == code()));
     let grant = writes.grant.unwrap();
+    assert_eq!(grant.id, secret().grant_of(&code().id));
+    assert_eq!(grant.code, code().hash);
     assert_eq!(grant.expires_at, NOW + Duration::days(30));
     assert_eq!(tokens.access.claims()["aud"], "https://mcp.example/mcp");
     assert_eq!(tokens.access.claims()["sub"], "userid:1");
@@ -163,13 +178,13 @@ fn without_a_resource_the_token_is_for_us_and_without_the_grant_type_there_is_no
 #[test]
 fn the_right_client_spends_a_code_whatever_comes_of_it() {
     for form in [
-        "code=code".to_owned(),
-        format!("code=code&code_verifier={}", VERIFIER.replace("dBj", "dBk")),
+        format!("code={CODE}"),
+        format!("code={CODE}&code_verifier={}", VERIFIER.replace("dBj", "dBk")),
         format!("{}&redirect_uri=https://evil.example", verifier()),
         format!("{}&resource=https://other.example", verifier()),
     ] {
         let (_, writes, _) = refused(scene().redeem(&form, Some(code()), None));
-        assert!(writes.code.is_some_and(|code| code.spent), "{form}");
+        assert!(is_spent(&writes), "{form}");
         assert!(writes.grant.is_none());
     }
 }
@@ -200,14 +215,68 @@ fn a_code_ends_after_a_minute_and_its_replay_revokes_what_it_gave() {
     late.now = NOW + CODE_LIFETIME;
     assert_eq!(refused(late.redeem(&verifier(), Some(code()), None)).0, "invalid_grant");
     let (grant, _) = scene().issued();
-    let spent = Code {
-        spent: true,
-        grant: Some(grant.id.clone()),
-        ..code()
-    };
-    let (_, writes, suspicious) = refused(scene().redeem(&verifier(), Some(spent), Some(grant)));
-    assert!(suspicious && writes.grant.unwrap().revoked);
-    assert_eq!(refused(scene().redeem(&verifier(), None, None)).0, "invalid_grant");
+    let (error, writes, suspicious) = refused(scene().redeem(&verifier(), None, Some(grant)));
+    assert_eq!((error.as_str(), suspicious), ("invalid_grant", true));
+    assert!(writes.code.is_none() && writes.grant.unwrap().revoked);
+    let (error, writes, suspicious) = refused(scene().redeem(&verifier(), None, None));
+    assert_eq!((error.as_str(), suspicious), ("invalid_grant", false));
+    assert!(writes.code.is_none() && writes.grant.is_none());
+}
+
+#[test]
+fn only_the_whole_code_and_only_whoever_might_redeem_it_revokes_what_it_gave() {
+    let (grant, _) = scene().issued();
+    let forged = format!("code={}{}", code().id.to_text(), "y".repeat(43));
+    let (error, writes, suspicious) = refused(scene().redeem(&forged, None, Some(grant.clone())));
+    assert_eq!((error.as_str(), suspicious), ("invalid_grant", false));
+    assert!(writes.grant.is_none());
+    let (error, writes, suspicious) = refused(scene().redeem(&forged, Some(code()), None));
+    assert_eq!((error.as_str(), suspicious), ("invalid_grant", false));
+    assert!(writes.code.is_none(), "the name of a code does not spend it");
+
+    let mut other_client = scene();
+    other_client.client.id = ClientId::from_request("c2");
+    let mut other_user = scene();
+    other_user.caller = bob();
+    for scene in [&mut other_client, &mut other_user] {
+        let (error, writes, suspicious) = refused(scene.redeem(&verifier(), None, Some(grant.clone())));
+        assert_eq!((error.as_str(), suspicious), ("invalid_grant", true));
+        assert!(writes.grant.is_none());
+    }
+    let mut without_the_grant_type = scene();
+    without_the_grant_type.client.grant_types = vec![GrantType::ClientCredentials];
+    let (error, writes, _) = refused(without_the_grant_type.redeem(&verifier(), None, Some(grant)));
+    assert_eq!(error, "unauthorized_client");
+    assert!(writes.grant.is_none());
+}
+
+#[test]
+fn a_code_that_was_refused_stays_spent_and_its_replay_is_suspicious() {
+    let spent = Code { spent: true, ..code() };
+    let (error, writes, suspicious) = refused(scene().redeem(&verifier(), Some(spent), None));
+    assert_eq!((error.as_str(), suspicious), ("invalid_grant", true));
+    assert!(writes.code.is_none() && writes.grant.is_none());
+}
+
+#[test]
+fn what_does_not_look_like_a_code_is_none() {
+    for text in [
+        "code=",
+        "code=x",
+        "code=%C3%A9",
+        &format!("code={}", "x".repeat(72)),
+        &format!("code={}", "x".repeat(74)),
+    ] {
+        let error = Presented::read(&Params::parse(text.as_bytes())).unwrap_err();
+        let expected = if text == "code=" {
+            "invalid_request"
+        } else {
+            "invalid_grant"
+        };
+        assert_eq!(error.code().as_str(), expected, "{text}");
+    }
+    let characters = format!("code={}", "%C3%A9".repeat(40));
+    assert!(Presented::read(&Params::parse(characters.as_bytes())).is_err());
 }
 
 #[test]
@@ -230,7 +299,7 @@ fn the_subject_is_asked_of_the_live_netmap_each_time() {
         gone.live = live.clone();
         let (error, writes, _) = refused(gone.redeem(&verifier(), Some(code()), None));
         assert_eq!(error, "invalid_grant");
-        assert!(writes.code.unwrap().spent);
+        assert!(is_spent(&writes));
         let (error, writes, _) = refused(gone.refresh("", &token, &grant));
         assert_eq!(error, "invalid_grant");
         assert!(writes.grant.is_none(), "a refusal by policy spends nothing");

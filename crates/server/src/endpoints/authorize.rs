@@ -12,10 +12,12 @@ use countersign_oauth::{
     params::Params,
     prompt::{self, Browser},
     remembered,
+    ticket::SealError,
 };
-use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn};
+use countersign_store::{CommitError, Reads, StoreError};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use rand_core::RngCore;
 
 use crate::{
     app::{App, Exchange},
@@ -23,7 +25,7 @@ use crate::{
     cookie::Cookie,
     endpoints::{self, consent},
     event::{self, Decision},
-    forms, pages,
+    pages,
     reply::{self, Reply},
     sessions, status,
 };
@@ -115,7 +117,7 @@ async fn answer(
         match prompt::decide(*request, &browser, caller, rules, exchange.now, &mut rng) {
             prompt::Outcome::Refused(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
             prompt::Outcome::Ask(question) => {
-                return show(app, caller, &question, &client, may_be_remembered).await;
+                return show(app, exchange, caller, &question, &client, may_be_remembered, &mut rng);
             }
             prompt::Outcome::Answered { answer, code } => {
                 if keep(app, exchange, caller, reads, &code, &client, pushed.as_ref()).await? {
@@ -170,41 +172,33 @@ fn send_back(exchange: &Exchange, caller: &Caller, client: &str, answer: &Answer
     reply::answer(answer)
 }
 
-/// Keeps the ticket and shows the page that holds it.
-async fn show(
+/// Shows the page that holds the ticket.
+fn show(
     app: &App,
+    exchange: &Exchange,
     caller: &Caller,
     question: &Question,
     client: &Client,
     may_be_remembered: bool,
+    rng: &mut dyn RngCore,
 ) -> Result<Reply, AuthorizeError> {
     let ticket = &question.ticket;
-    let mut txn = Txn::new();
-    txn.put(ticket)?;
-    txn.put(&Due {
-        at: ticket.expires_at,
-        what: DueKind::Ticket,
-        id: ticket.hash.to_text(),
-    })?;
-    txn.count(&consent::open_pages(&caller.node_id), 1, Some(forms::MAX_OPEN));
-    match app.store.commit(txn).await {
-        Ok(_) => {}
-        Err(CommitError::Conflict(_)) => {
-            return Ok(reply::busy(
-                status::TOO_MANY,
-                "this node has too many consent pages open; wait ten minutes",
-            ));
+    let sealed = match ticket.seal(&app.secret, rng) {
+        Ok(sealed) => sealed,
+        Err(error @ SealError::TooLong) => {
+            let error = OAuthError::new(ErrorCode::InvalidRequest, error.to_string());
+            let answer = ticket.request.refuse(app.config.issuer.as_str(), error);
+            return Ok(send_back(exchange, caller, client.id.as_str(), &answer));
         }
-        Err(CommitError::Store(error)) => return Err(error.into()),
-    }
-    debug_assert_eq!(ticket.id(), ticket.hash.to_text().into_bytes());
-    let markup = pages::consent(caller, client, question, may_be_remembered);
+        Err(error) => return Err(error.into()),
+    };
+    let markup = pages::consent(caller, client, &ticket.request, &sealed, may_be_remembered);
     let mut reply = reply::page_leading_to(
         status::FOUND,
         markup,
         &pages::redirect_source(&ticket.request.redirect_uri),
     );
-    let cookie = Cookie::of_page(question.ticket_secret.reveal(), app.config.issuer.is_https());
+    let cookie = Cookie::of_page(&sealed, app.config.issuer.is_https());
     cookie.set(question.cookie_secret.reveal(), &mut reply);
     Ok(reply)
 }
@@ -244,6 +238,8 @@ pub(crate) fn comes_from_our_page(headers: &HeaderMap, issuer: &str) -> bool {
 enum AuthorizeError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
     #[error("the system has no random bytes: {0}")]
     Entropy(#[from] getrandom::Error),
 }

@@ -2,15 +2,15 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    authorize::{Answer, Ticket},
+    authorize::Answer,
     caller::Caller,
     client::Client,
     consent::{self, Choice, Click, ConsentError, Outcome, Records},
-    grant::{Code, SPENT_CODE_MEMORY},
+    grant::{Code, Grant},
     par::Pushed,
     params::Params,
-    secret::SecretHash,
     session::Session,
+    ticket::Ticket,
 };
 use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request};
@@ -30,11 +30,6 @@ use crate::{
 
 const EVENT: &str = "consent";
 const ATTEMPTS: usize = 4;
-
-/// The counter of a node's open consent pages.
-pub(crate) fn open_pages(node_id: &str) -> String {
-    format!("tickets/{node_id}")
-}
 
 pub(crate) async fn post(app: &App, exchange: &Exchange, caller: &Caller, request: Request<Incoming>) -> Reply {
     let (parts, incoming) = request.into_parts();
@@ -66,7 +61,7 @@ async fn decide(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Reply, ConsentFailure> {
-    let (Ok(Some(secret)), Ok(Some(choice))) = (params.one("ticket"), params.one("choice")) else {
+    let (Ok(Some(sealed)), Ok(Some(choice))) = (params.one("ticket"), params.one("choice")) else {
         return Ok(refuse(
             exchange,
             caller,
@@ -84,17 +79,19 @@ async fn decide(
     };
     let remember = params.one("remember").ok().flatten() == Some("yes");
     let https = app.config.issuer.is_https();
-    let cookie = Cookie::of_page(secret, https);
+    let cookie = Cookie::of_page(sealed, https);
     let cookie_text = cookie.find(headers);
+    let ticket = Ticket::open(sealed, &app.secret);
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
-        let facts = Facts::read(app, &mut reads, secret, headers, caller).await?;
+        let facts = Facts::read(app, &mut reads, ticket.as_ref(), headers, caller).await?;
         let click = Click {
             pushed: facts.pushed.as_ref(),
             choice,
             remember,
-            ticket: facts.ticket.as_ref(),
+            ticket: ticket.as_ref(),
+            answered: facts.answered,
             cookie: cookie_text.as_deref(),
             session: facts.session.as_ref(),
             client: facts.client.as_ref(),
@@ -106,16 +103,16 @@ async fn decide(
             .as_ref()
             .map(|client| client.id.to_string())
             .unwrap_or_default();
+        let mut txn = reads.into_txn();
+        par::spend(&mut txn, facts.pushed.as_ref());
         let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
             Outcome::Page(error) => return Ok(refuse_page(app, exchange, caller, &id, &error)),
-            Outcome::Refused(answer) => (answer, None),
+            Outcome::Refused { answer, declined } => {
+                put_code(&mut txn, &declined)?;
+                (answer, None)
+            }
             Outcome::Allowed { answer, records } => (answer, Some(records)),
         };
-        let mut txn = reads.into_txn();
-        if let Some(ticket) = &facts.ticket {
-            spend(&mut txn, ticket);
-            par::spend(&mut txn, facts.pushed.as_ref());
-        }
         if let Some((records, client)) = records.as_deref().zip(facts.client.as_ref()) {
             keep(app, exchange, caller, &mut txn, records, client, facts.session.as_ref()).await?;
         }
@@ -143,7 +140,7 @@ async fn decide(
 
 /// What a click is decided on, read at one moment.
 struct Facts {
-    ticket: Option<Ticket>,
+    answered: bool,
     pushed: Option<Pushed>,
     client: Option<Client>,
     registrant: Option<Caller>,
@@ -154,39 +151,37 @@ impl Facts {
     async fn read(
         app: &App,
         reads: &mut Reads<'_>,
-        ticket: &str,
+        ticket: Option<&Ticket>,
         headers: &HeaderMap,
         caller: &Caller,
     ) -> Result<Self, StoreError> {
-        let ticket = reads.get::<Ticket>(SecretHash::of(ticket).to_text()).await?;
-        let client = match &ticket {
+        let client = match ticket {
             Some(ticket) => reads.get::<Client>(ticket.request.client.as_str()).await?,
             None => None,
         };
         Ok(Self {
+            answered: match ticket {
+                Some(ticket) => is_answered(app, reads, ticket).await?,
+                None => false,
+            },
             registrant: client
                 .as_ref()
                 .and_then(|client| app.directory.node(&client.registrant.node_id)),
             session: sessions::of_browser(app, reads, headers, caller).await?,
-            pushed: par::behind(reads, ticket.as_ref()).await?,
-            ticket,
+            pushed: par::behind(reads, ticket).await?,
             client,
         })
     }
 }
 
-/// The ticket is spent whatever was clicked.
-fn spend(txn: &mut Txn, ticket: &Ticket) {
-    txn.remove(ticket);
-    txn.delete::<Due>(
-        Due {
-            at: ticket.expires_at,
-            what: DueKind::Ticket,
-            id: ticket.hash.to_text(),
-        }
-        .id(),
-    );
-    txn.count(&open_pages(&ticket.node_id), -1, None);
+/// Whether there is a code that answers `ticket`, or the grant that it became. The transaction of an answer expects that
+/// there is neither, so that of two answers at once one conflicts.
+async fn is_answered(app: &App, reads: &mut Reads<'_>, ticket: &Ticket) -> Result<bool, StoreError> {
+    Ok(reads.get::<Code>(ticket.code.to_text()).await?.is_some()
+        || reads
+            .get::<Grant>(app.secret.grant_of(&ticket.code).as_str())
+            .await?
+            .is_some())
 }
 
 /// What a click leaves behind; `before` is the session that the browser came with.
@@ -215,17 +210,32 @@ async fn keep(
 
 /// Keeps a code and whose it is; its client is now one that is used.
 pub(crate) fn keep_code(txn: &mut Txn, code: &Code, client: &Client) -> Result<(), StoreError> {
-    txn.put(code)?;
+    put_code(txn, code)?;
     txn.put(&Held::code(code))?;
-    txn.put(&Due {
-        at: code.expires_at + SPENT_CODE_MEMORY,
-        what: DueKind::Code,
-        id: code.hash.to_text(),
-    })?;
     if let Some(at) = client.unused_until {
         mark_used(txn, client, at)?;
     }
     Ok(())
+}
+
+fn put_code(txn: &mut Txn, code: &Code) -> Result<(), StoreError> {
+    txn.put(code)?;
+    txn.put(&due(code))
+}
+
+/// Forgets a code that is redeemed.
+pub(crate) fn forget_code(txn: &mut Txn, code: &Code) {
+    txn.remove(code);
+    txn.delete::<Held>(Held::code(code).id());
+    txn.delete::<Due>(due(code).id());
+}
+
+fn due(code: &Code) -> Due {
+    Due {
+        at: code.forgotten_at(),
+        what: DueKind::Code,
+        id: code.id.to_text(),
+    }
 }
 
 /// A client that has obtained a code or token is kept; `at` is when it would have been forgotten.

@@ -1,11 +1,11 @@
 //! `POST /par` (RFC 9126): keeps a request of a client for the minute until a browser brings its reference.
 
 use countersign_oauth::{
-    authorize::Ticket,
     caller::Caller,
     error::{ErrorCode, OAuthError},
     par::{self, MAX_PER_NODE, Pushed},
     params::Params,
+    ticket::Ticket,
 };
 use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Request};

@@ -10,7 +10,11 @@ use countersign_oauth::{
     grant::{Code, Grant},
     opaque::{MAX_PER_CLIENT, NewAccessToken},
     params::Params,
-    token::{Asking, Outcome, Response, Tokens, Writes, code, machine, refresh},
+    token::{
+        Asking, CodeEnd, Outcome, Response, Tokens, Writes,
+        code::{self, Presented},
+        machine, refresh,
+    },
 };
 use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn};
 use http::{HeaderMap, Request};
@@ -122,22 +126,23 @@ async fn decide(
         Err(error) => return Ok(error.into()),
     };
     if grant_type == GrantType::AuthorizationCode.as_str() {
-        let hash = match code::presented(params) {
-            Ok(hash) => hash,
+        let presented = match Presented::read(params) {
+            Ok(presented) => presented,
             Err(error) => return Ok(error.into()),
         };
-        let stored = reads.get::<Code>(hash.to_text()).await?;
-        let issued = match stored.as_ref().and_then(|code| code.grant.as_ref()) {
-            Some(id) => reads.get::<Grant>(id.as_str()).await?,
-            None => None,
+        let stored = reads.get::<Code>(presented.id().to_text()).await?;
+        let issued = match &stored {
+            Some(_) => None,
+            None => {
+                let id = app.secret.grant_of(presented.id());
+                reads.get::<Grant>(id.as_str()).await?
+            }
         };
-        let live = stored
-            .as_ref()
-            .and_then(|code| app.directory.node(&code.authorization.subject.node_id));
         let subject = stored.as_ref().map(|code| &code.authorization.subject);
+        let live = subject.and_then(|subject| app.directory.node(&subject.node_id));
         let publisher = app.publisher(client, subject);
         let asking = asking(live.as_ref(), publisher.as_ref());
-        return Ok(code::redeem(&asking, stored, issued, rng));
+        return Ok(code::redeem(&asking, &presented, stored, issued, &app.secret, rng));
     }
     if grant_type == GrantType::RefreshToken.as_str() {
         let token = match refresh::presented(params) {
@@ -195,10 +200,14 @@ fn transaction(
             id: token.hash.to_text(),
         })?;
     }
-    let is_new = writes.code.as_ref().is_some_and(|code| code.grant.is_some());
-    if let Some(code) = &writes.code {
-        txn.put(&**code)?;
-        txn.delete::<Held>(Held::code(code).id());
+    let is_new = matches!(writes.code, Some(CodeEnd::Redeemed(_)));
+    match &writes.code {
+        Some(CodeEnd::Redeemed(code)) => consent::forget_code(&mut txn, code),
+        Some(CodeEnd::Spent(code)) => {
+            txn.put(&**code)?;
+            txn.delete::<Held>(Held::code(code).id());
+        }
+        None => {}
     }
     if let Some(grant) = &writes.grant {
         txn.put(&**grant)?;
@@ -208,7 +217,7 @@ fn transaction(
         if is_new {
             txn.put(&Held::grant(grant))?;
             txn.put(&Due {
-                at: grant.expires_at,
+                at: grant.forgotten_at(),
                 what: DueKind::Grant,
                 id: grant.id.as_str().to_owned(),
             })?;

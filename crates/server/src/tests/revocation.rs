@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use countersign_oauth::{
-    authorize::Ticket,
     grant::{Code, Grant},
     opaque::OpaqueToken,
     remembered::Remembered,
@@ -25,19 +24,18 @@ async fn stored<R: Record>(rig: &Rig) -> Vec<R> {
     rig.store.scan::<R>(b"", None, 1000).await.unwrap().records
 }
 
-/// Grants that are good, tickets, and codes that are not spent.
-async fn open(rig: &Rig) -> (usize, usize, usize) {
+/// Grants that are good, and codes that are not spent.
+async fn open(rig: &Rig) -> (usize, usize) {
     let grants = stored::<Grant>(rig).await;
     let codes = stored::<Code>(rig).await;
     (
         grants.iter().filter(|grant| !grant.revoked).count(),
-        stored::<Ticket>(rig).await.len(),
         codes.iter().filter(|code| !code.spent).count(),
     )
 }
 
 /// Waits until as much as this is open, and says how long that took.
-async fn becomes(rig: &Rig, expected: (usize, usize, usize)) -> Duration {
+async fn becomes(rig: &Rig, expected: (usize, usize)) -> Duration {
     let begun = Instant::now();
     loop {
         let now = open(rig).await;
@@ -59,12 +57,11 @@ async fn counted(rig: &Rig, records: u64) {
     assert_eq!(rig.counters().records_ended, records);
 }
 
-/// What a user has: a refresh token, a code and a page.
+/// What a user has: a refresh token and a code.
 struct Held {
     client_id: String,
     refresh_token: String,
     code: String,
-    page: flow::Page,
 }
 
 async fn given(client: &mut Client, client_id: &str) -> Held {
@@ -73,7 +70,6 @@ async fn given(client: &mut Client, client_id: &str) -> Held {
         client_id: client_id.to_owned(),
         refresh_token: text(&redeem(client, client_id, &redeemed).await, "refresh_token"),
         code: code(client, client_id, &TO_MCP).await,
-        page: page(client, client_id, &TO_MCP).await,
     }
 }
 
@@ -84,7 +80,6 @@ impl Held {
         assert_eq!(answer.json()["error"], "invalid_grant", "{}", answer.text);
         let answer = redeem(client, &self.client_id, &self.code).await;
         assert_eq!(answer.json()["error"], "invalid_grant", "{}", answer.text);
-        assert_eq!(click(client, &self.page, &OURS).await.status, StatusCode::BAD_REQUEST);
     }
 
     async fn is_good(&self, client: &mut Client) {
@@ -92,7 +87,6 @@ impl Held {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         let answer = redeem(client, &self.client_id, &self.code).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        assert_eq!(click(client, &self.page, &OURS).await.status, StatusCode::SEE_OTHER);
     }
 }
 
@@ -115,15 +109,15 @@ async fn a_withdrawn_rule_ends_what_rested_on_it_and_its_return_revives_nothing(
     let (mut alice, mut bob) = (rig.client(&alice_node).await, rig.client(&bob_node).await);
     let (of_alice, of_bob) = (registered(&mut alice).await, registered(&mut bob).await);
     let (hers, his) = (given(&mut alice, &of_alice).await, given(&mut bob, &of_bob).await);
-    assert_eq!(open(&rig).await, (2, 2, 2));
+    assert_eq!(open(&rig).await, (2, 2));
 
     alice_node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
     rig.nodes.announce();
-    let took = becomes(&rig, (1, 1, 1)).await;
+    let took = becomes(&rig, (1, 1)).await;
     assert!(took < Duration::from_secs(1), "{took:?} after the netmap change");
 
     let audit = audit(&rig).await;
-    for event in ["grant_ended", "code_ended", "consent_page_ended"] {
+    for event in ["grant_ended", "code_ended"] {
         let line = audit.iter().find(|line| line["event"] == event).unwrap();
         assert_eq!(
             (&line["node_id"], &line["client"]),
@@ -135,17 +129,54 @@ async fn a_withdrawn_rule_ends_what_rested_on_it_and_its_return_revives_nothing(
     }
     let line = audit.iter().find(|line| line["event"] == "grant_ended").unwrap();
     assert_eq!(line["user"], "alice");
-    counted(&rig, 3).await;
-    assert_eq!(rig.store.reads().counter("tickets/nalice").await.unwrap(), 0);
+    counted(&rig, 2).await;
     let due = stored::<Due>(&rig).await;
-    let kinds = [DueKind::Ticket, DueKind::Code, DueKind::Grant];
+    let kinds = [DueKind::Code, DueKind::Grant];
     let due = due.iter().filter(|due| kinds.contains(&due.what)).count();
-    assert_eq!(due, 5, "what bob has, his spent code and alice's");
+    assert_eq!(due, 3, "what bob has, and alice's code, which is spent");
 
     alice_node.facts.lock().policy = Policy::parse([ALL]);
     rig.nodes.announce();
     hers.is_over(&mut alice).await;
     his.is_good(&mut bob).await;
+}
+
+/// Nothing of a page is stored, so it does not end with a rule: what counts is the rule at the moment of the click.
+#[tokio::test]
+async fn a_page_is_answered_by_the_rules_of_the_click_and_once() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut alice = rig.client(&node).await;
+    let id = registered(&mut alice).await;
+    let (early, late) = (
+        page(&mut alice, &id, &TO_MCP).await,
+        page(&mut alice, &id, &TO_MCP).await,
+    );
+    node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
+    rig.nodes.announce();
+    let answer = click(&mut alice, &early, &OURS).await;
+    assert!(
+        answer.header("location").contains("error=access_denied"),
+        "{}",
+        answer.text
+    );
+    node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    assert_eq!(
+        click(&mut alice, &early, &OURS).await.status,
+        StatusCode::BAD_REQUEST,
+        "answered"
+    );
+    let answer = click(&mut alice, &late, &OURS).await;
+    assert!(answer.header("location").contains("code="), "{}", answer.text);
+
+    // What came of the answer ends with the rule; the answer was given all the same.
+    node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
+    rig.nodes.announce();
+    becomes(&rig, (0, 0)).await;
+    node.facts.lock().policy = Policy::parse([ALL]);
+    rig.nodes.announce();
+    assert_eq!(click(&mut alice, &late, &OURS).await.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -179,7 +210,7 @@ async fn every_way_of_losing_its_ground_ends_a_record() {
         given(&mut alice, &id).await;
         change(&rig, &node);
         rig.nodes.announce();
-        becomes(&rig, (0, 0, 0)).await;
+        becomes(&rig, (0, 0)).await;
         let audit = audit(&rig).await;
         let ended = audit.iter().find(|line| line["event"] == "grant_ended").unwrap();
         assert!(ended["detail"].as_str().unwrap().contains(why), "{ended}");
@@ -203,7 +234,7 @@ async fn a_withdrawn_scope_is_lost_for_good_and_the_rest_goes_on() {
     assert_eq!(told.json()["active"], json!(true), "{}", told.text);
     node.facts.lock().policy = Policy::parse([reading]);
     rig.nodes.announce();
-    counted(&rig, 3).await;
+    counted(&rig, 2).await;
     let told = server.send(Method::POST, "/introspect", &[FORM], ask).await;
     assert_eq!(
         told.json(),
@@ -240,7 +271,7 @@ async fn what_the_netmap_does_not_withdraw_stays() {
                 rig.nodes.joined.store(false, Relaxed);
                 rig.nodes.announce();
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                assert_eq!(open(&rig).await, (2, 2, 2));
+                assert_eq!(open(&rig).await, (2, 2));
                 rig.nodes.joined.store(true, Relaxed);
             }
             1 => {
@@ -251,7 +282,7 @@ async fn what_the_netmap_does_not_withdraw_stays() {
         }
         bob_node.facts.lock().policy = Policy::default();
         rig.nodes.announce();
-        becomes(&rig, (1, 1, 1)).await;
+        becomes(&rig, (1, 1)).await;
         fresh(&alice_node);
         for node in [&alice_node, &bob_node] {
             node.facts.lock().policy = Policy::parse([ALL]);
@@ -272,10 +303,10 @@ async fn what_an_old_netmap_could_not_decide_is_decided_by_the_next() {
     node.facts.lock().policy = Policy::default();
     rig.nodes.announce();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(open(&rig).await, (1, 1, 1));
+    assert_eq!(open(&rig).await, (1, 1));
     node.facts.lock().netmap_age = Duration::ZERO;
     rig.nodes.announce();
-    becomes(&rig, (0, 0, 0)).await;
+    becomes(&rig, (0, 0)).await;
 }
 
 #[tokio::test]
@@ -295,7 +326,7 @@ async fn what_changed_while_the_server_was_down_has_ended_before_it_answers() {
     let rig = Rig::with(config(), store, nodes).await;
     let mut alice = rig.client(&node).await;
     assert_eq!(alice.get("/").await.status, StatusCode::OK);
-    assert_eq!(open(&rig).await, (0, 0, 0));
+    assert_eq!(open(&rig).await, (0, 0));
     node.facts.lock().policy = Policy::parse([ALL]);
     held.is_over(&mut alice).await;
 }
@@ -317,8 +348,11 @@ async fn nothing_slips_through_that_is_made_while_the_rule_goes() {
             requests.spawn(async move {
                 let mut client = rig.client(&node).await;
                 let redeemed = redeem(&mut client, &id, &code).await;
-                // A page that is made of nothing but the netmap.
-                client.get(&flow::authorize_path(&id, &TO_MCP)).await;
+                // A code that is made of nothing but the netmap and a page.
+                let page = client.get(&flow::authorize_path(&id, &TO_MCP)).await;
+                if page.status == StatusCode::OK {
+                    click(&mut client, &flow::held_page(&page), &OURS).await;
+                }
                 let token = redeemed.json()["refresh_token"].as_str().map(str::to_owned)?;
                 let refreshed = refresh(&mut client, &id, &token).await;
                 Some(refreshed.json()["refresh_token"].as_str().map_or(token, str::to_owned))
@@ -328,13 +362,13 @@ async fn nothing_slips_through_that_is_made_while_the_rule_goes() {
         node.facts.lock().policy = Policy::default();
         rig.nodes.announce();
         let tokens = requests.join_all().await;
-        becomes(&rig, (0, 0, 0)).await;
+        becomes(&rig, (0, 0)).await;
         node.facts.lock().policy = Policy::parse([ALL]);
         rig.nodes.announce();
         for token in tokens.into_iter().flatten() {
             assert_eq!(refresh(&mut first, &id, &token).await.json()["error"], "invalid_grant");
         }
-        assert_eq!(open(&rig).await, (0, 0, 0));
+        assert_eq!(open(&rig).await, (0, 0));
     }
 }
 
@@ -348,7 +382,7 @@ async fn a_client_that_is_no_longer_published_is_lost_to_everybody_but_its_owner
     let (hers, his) = (given(&mut alice, &id).await, given(&mut bob, &id).await);
     alice_node.facts.lock().policy = Policy::parse([ALL]);
     rig.nodes.announce();
-    becomes(&rig, (1, 1, 1)).await;
+    becomes(&rig, (1, 1)).await;
     alice_node.facts.lock().policy = Policy::parse([ALL, publishing]);
     rig.nodes.announce();
     his.is_over(&mut bob).await;
@@ -379,11 +413,11 @@ async fn a_grant_ends_with_the_node_that_redeemed_it() {
     ]);
     let answer = server.send(Method::POST, "/token", &[FORM], body).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    assert_eq!(open(&rig).await, (1, 0, 0));
+    assert_eq!(open(&rig).await, (1, 0));
     rig.nodes.remove(&server_node);
     alice_node.facts.lock().policy = Policy::default();
     rig.nodes.announce();
-    becomes(&rig, (0, 0, 0)).await;
+    becomes(&rig, (0, 0)).await;
     counted(&rig, 1).await;
     let ended = audit(&rig).await;
     let ended = ended.iter().filter(|line| line["event"] == "grant_ended");
@@ -404,11 +438,11 @@ async fn a_rule_whose_time_is_over_takes_its_grants_along_at_the_next_look() {
     redeem(&mut alice, &id, &code).await;
     rig.nodes.announce();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(open(&rig).await, (1, 0, 0));
+    assert_eq!(open(&rig).await, (1, 0));
     rig.seconds.fetch_add(30, Relaxed);
     // As the minute does.
     rig.nodes.announce();
-    becomes(&rig, (0, 0, 0)).await;
+    becomes(&rig, (0, 0)).await;
 }
 
 #[tokio::test]
@@ -422,7 +456,7 @@ async fn a_rule_that_comes_and_goes_between_two_looks_leaves_nothing_behind() {
         // As the netmap was at the last look, from the second round on.
         node.facts.lock().policy = Policy::parse([r#"{"allow_dcr":true}"#]);
         rig.nodes.announce();
-        becomes(&rig, (0, 0, 0)).await;
+        becomes(&rig, (0, 0)).await;
         node.facts.lock().policy = Policy::parse([ALL]);
         if round % 2 == 0 {
             rig.nodes.announce();
@@ -470,7 +504,7 @@ async fn sessions_and_remembered_consents_end_with_their_ground() {
     assert_eq!(kept().await, (1, 1));
     app_node.facts.lock().policy = Policy::parse([ALL]);
     rig.nodes.announce();
-    becomes(&rig, (0, 0, 0)).await;
+    becomes(&rig, (0, 0)).await;
     counted(&rig, 2).await;
     assert_eq!(kept().await, (1, 0), "the client is not his, the session is");
 
@@ -485,7 +519,7 @@ async fn sessions_and_remembered_consents_end_with_their_ground() {
 
     rig.nodes.remove(&bob_node);
     rig.nodes.announce();
-    becomes(&rig, (0, 0, 0)).await;
+    becomes(&rig, (0, 0)).await;
     let begun = Instant::now();
     while kept().await != (0, 0) {
         assert!(begun.elapsed() < PATIENCE);

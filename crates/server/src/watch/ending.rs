@@ -2,11 +2,10 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    authorize::Ticket,
     caller::Owner,
     client::{Client, ClientId},
     footing::{Footing, Rests, Verdict},
-    grant::{Code, Grant, SPENT_CODE_MEMORY},
+    grant::{Code, Grant},
     opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
@@ -15,7 +14,7 @@ use countersign_store::{Anchor, CommitError, Due, DueKind, Found, Held, Reads, R
 use time::OffsetDateTime;
 
 use super::{PAGE, Sight, Watcher};
-use crate::{app::App, counters::bump, endpoints::consent::open_pages};
+use crate::{app::App, counters::bump};
 
 /// A record that can be ended.
 pub(crate) trait Ending: Record + Rests + Sized {
@@ -34,8 +33,11 @@ pub(crate) trait Ending: Record + Rests + Sized {
     /// What else goes with it.
     fn settle(&self, _txn: &mut Txn) {}
 
-    /// Writes its end: nothing of it is left.
-    fn end(&self, txn: &mut Txn) {
+    /// Writes its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] for a record that has no JSON form.
+    fn end(&self, txn: &mut Txn) -> Result<(), StoreError> {
         txn.remove(self);
         txn.delete::<Due>(
             Due {
@@ -46,23 +48,7 @@ pub(crate) trait Ending: Record + Rests + Sized {
             .id(),
         );
         self.settle(txn);
-    }
-}
-
-impl Ending for Ticket {
-    const NAME: &'static str = "consent_page";
-    const KIND: DueKind = DueKind::Ticket;
-
-    fn is_open(&self, now: OffsetDateTime) -> bool {
-        now < self.expires_at
-    }
-
-    fn due(&self) -> OffsetDateTime {
-        self.expires_at
-    }
-
-    fn settle(&self, txn: &mut Txn) {
-        txn.count(&open_pages(&self.node_id), -1, None);
+        Ok(())
     }
 }
 
@@ -75,11 +61,21 @@ impl Ending for Code {
     }
 
     fn due(&self) -> OffsetDateTime {
-        self.expires_at + SPENT_CODE_MEMORY
+        self.forgotten_at()
     }
 
     fn settle(&self, txn: &mut Txn) {
         txn.delete::<Held>(Held::code(self).id());
+    }
+
+    /// It stays as spent: its ticket is answered, whatever became of the answer.
+    fn end(&self, txn: &mut Txn) -> Result<(), StoreError> {
+        txn.put(&Self {
+            spent: true,
+            ..self.clone()
+        })?;
+        self.settle(txn);
+        Ok(())
     }
 }
 
@@ -92,7 +88,7 @@ impl Ending for Grant {
     }
 
     fn due(&self) -> OffsetDateTime {
-        self.expires_at
+        self.forgotten_at()
     }
 
     fn settle(&self, txn: &mut Txn) {
@@ -153,7 +149,7 @@ impl Loss {
     /// `record`, which `reads` read, ends.
     fn ended<R: Ending>(reads: Reads<'_>, record: &R, reason: String, now: OffsetDateTime) -> Result<Self, StoreError> {
         let mut txn = reads.into_txn();
-        record.end(&mut txn);
+        record.end(&mut txn)?;
         Self::of(txn, about::<R>("ended", &record.footing(), now).with_detail(reason))
     }
 
@@ -171,7 +167,7 @@ impl Loss {
             txn.put(&record)?;
             "narrowed"
         } else {
-            record.end(&mut txn);
+            record.end(&mut txn)?;
             "ended"
         };
         let detail = format!("the tailnet policy withdrew the scopes {}", lost.join(" "));
@@ -217,7 +213,6 @@ fn about<R: Ending>(what: &str, footing: &Footing<'_>, now: OffsetDateTime) -> A
 /// Reads one entry of the index and decides about its record.
 pub(super) async fn sight(watcher: &mut Watcher, found: &Found, now: OffsetDateTime) -> Result<Sight, StoreError> {
     match found.kind {
-        DueKind::Ticket => of::<Ticket>(watcher, found, now).await,
         DueKind::Code => of::<Code>(watcher, found, now).await,
         DueKind::Grant => of::<Grant>(watcher, found, now).await,
         DueKind::Session => of::<Session>(watcher, found, now).await,
@@ -244,7 +239,7 @@ async fn of<R: Ending>(watcher: &mut Watcher, found: &Found, now: OffsetDateTime
 
 /// Which grants of a client end with it.
 pub(crate) enum Whose<'a> {
-    /// All: the client was deleted. Its codes and pages are worth nothing without it.
+    /// All: the client was deleted. Its codes are worth nothing without it.
     Everybody,
     /// Those that an administrator's publication gave to others than the owner.
     OthersThan(&'a Owner),

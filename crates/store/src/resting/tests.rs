@@ -160,7 +160,6 @@ async fn a_record_that_is_written_again_writes_no_entry_again() {
 #[test]
 fn every_kind_is_read_back_from_its_letter() {
     for kind in [
-        DueKind::Ticket,
         DueKind::Code,
         DueKind::Grant,
         DueKind::Session,
