@@ -14,7 +14,7 @@ use tailnet_wire::key::MachinePublic;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    Identity, ListenError, Listener, NodeConfig, Status, Stream, UdpSocket, Unroutable, clock,
+    Identity, ListenError, Listener, NodeConfig, Status, Stream, UdpSocket, Unroutable, UserId, clock,
     identity::{Withdrawn, identity_of},
     join::{self, StartError},
     shared::Shared,
@@ -203,6 +203,14 @@ impl Node {
         let like = |address: &IpAddr| Some((*address, self.shared.own_address_like(*address).ok()?));
         let (address, local) = peer.addresses.iter().find_map(like).ok_or(Withdrawn::Gone)?;
         identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age())
+    }
+
+    /// The nodes of a user, also those whose keys have expired; a tagged node is nobody's.
+    pub fn nodes_of(&self, user: UserId) -> Vec<Arc<str>> {
+        let netmap = self.shared.netmap.current();
+        let peers = netmap.iter().flat_map(|netmap| netmap.peers());
+        let own = peers.filter(|peer| peer.user == user && peer.tags.is_empty());
+        own.map(|peer| Arc::clone(&peer.stable_id)).collect()
     }
 
     /// The values that the policy grants anybody under a capability at one of our addresses, each once, in the order of the

@@ -11,6 +11,7 @@ use crate::{
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
+    publish,
     register::{self, Request},
 };
 
@@ -113,8 +114,10 @@ pub fn replace(client: &Client, body: &[u8], caller: &Caller, now: OffsetDateTim
         options: request.options,
         ..client.clone()
     };
-    let published = client.published.clone().filter(|_| changed == *client);
-    Ok(Client { published, ..changed })
+    if changed == *client {
+        return Ok(changed);
+    }
+    Ok(publish::take_back(changed, now))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `/me`: what a person can take back there.
 //!
-//! What is taken back is named within what its owner holds: the owner is always the Caller's, so no name can reach what
-//! is somebody else's.
+//! What is taken back is named within what its owner holds, or says itself whose it is: the owner is always the Caller's,
+//! so no name can reach what is somebody else's.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -26,7 +26,7 @@ pub enum Action {
     Everything,
 }
 
-/// What a record is called among those of its owner: the rest of its id behind the owner.
+/// What a record is called among those of its owner: the rest of its id behind the owner, or the whole id of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(Vec<u8>);
 

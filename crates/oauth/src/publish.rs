@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     caller::{Caller, Owner},
@@ -23,6 +23,32 @@ pub struct Publication {
     /// When.
     #[serde(with = "time::serde::timestamp")]
     pub at: OffsetDateTime,
+}
+
+/// `client`, published by `by` at `now`.
+///
+/// What others granted it before that stays dead ([`Grant::is_carried_by`](crate::grant::Grant::is_carried_by)). Times
+/// are kept in whole seconds: where it was taken back in this very second, the publication counts from the next one, and
+/// what others grant until then is lost.
+pub fn publish(client: Client, by: &str, now: OffsetDateTime) -> Client {
+    let next = client.unpublished_at.map(|at| at + Duration::seconds(1));
+    Client {
+        published: Some(Publication {
+            by: by.to_owned(),
+            at: next.map_or(now, |next| next.max(now)),
+        }),
+        ..client
+    }
+}
+
+/// `client`, its owner's alone again, if an administrator had published it.
+pub fn take_back(client: Client, now: OffsetDateTime) -> Client {
+    let unpublished_at = client.published.is_some().then_some(now).or(client.unpublished_at);
+    Client {
+        published: None,
+        unpublished_at,
+        ..client
+    }
 }
 
 /// Why a caller may use a client.

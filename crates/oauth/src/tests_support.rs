@@ -103,6 +103,7 @@ pub(crate) fn public_client() -> Client {
         registration_token: None,
         unused_until: None,
         published: None,
+        unpublished_at: None,
     }
 }
 

@@ -9,7 +9,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     client::Client,
     explain::{Explanation, Reader},
-    publish::{self, Publication, Use},
+    publish::{self, Use},
 };
 use countersign_store::{CommitError, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,6 @@ use time::OffsetDateTime;
 use crate::{
     Server,
     explain::{ExplainError, ExplainQuery, explain},
-    watch::{self, Whose},
 };
 
 const ATTEMPTS: usize = 8;
@@ -115,7 +114,7 @@ impl Server {
     }
 
     /// Lets everybody use the client, or its owner alone again; `by` says in words who asks. Once it is taken back, what
-    /// others obtained with it by the administrator's word ends. Says whether anything changed.
+    /// others granted it by the administrator's word is worth nothing, also when it is published again. Says whether anything changed.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -123,12 +122,6 @@ impl Server {
         let app = self.app();
         let now = app.clock.now();
         let changed = set(&app.store, client, published, by, now).await?;
-        if changed && !published {
-            let record = app.store.reads().get::<Client>(client).await?;
-            if let Some(record) = record {
-                watch::end_of_client(app, &record.id, &Whose::OthersThan(&record.owner), now).await?;
-            }
-        }
         let word = if published { "published" } else { "unpublished" };
         tracing::info!(
             event = "client_published",
@@ -167,10 +160,6 @@ async fn set(store: &Store, id: &str, published: bool, by: &str, now: OffsetDate
         if client.published.is_some() == published {
             return Ok(false);
         }
-        let publication = published.then(|| Publication {
-            by: by.to_owned(),
-            at: now,
-        });
         let event = if published {
             "client_published"
         } else {
@@ -182,9 +171,10 @@ async fn set(store: &Store, id: &str, published: bool, by: &str, now: OffsetDate
                 .about(&client.id)
                 .with_detail(format!("by {by}")),
         )?;
-        txn.put(&Client {
-            published: publication,
-            ..client
+        txn.put(&if published {
+            publish::publish(client, by, now)
+        } else {
+            publish::take_back(client, now)
         })?;
         match store.commit(txn).await {
             Ok(_) => return Ok(true),

@@ -1,23 +1,24 @@
 //! How what a person holds ends when he takes it back: sessions, remembered consents, grants, clients.
 //!
-//! Everything is looked for below the owner's own prefix, so nothing of anybody else can be reached. A grant that ends
-//! is marked as revoked and stays until its time is over, so that its refresh tokens are known and refused.
+//! Sessions and consents are looked for below the owner's own prefix, codes and grants at his nodes, where each says
+//! whose it is: nothing of anybody else can be reached. A grant that ends is marked as revoked and stays until its time
+//! is over, so that its refresh tokens are known and refused.
 
 use countersign_oauth::{
     audit::AuditRecord,
     caller::{Caller, Owner},
     client::{Client, ClientId},
-    grant::{Authorization, Code, Grant},
+    grant::{Authorization, Code, Grant, NodeTag},
     me::Name,
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{CommitError, Held, HeldKind, Record, StoreError, Txn, held_by};
+use countersign_store::{CommitError, DueKind, Record, StoreError, Txn, held_by};
 
 use crate::{
     app::{App, Exchange},
     clients, sessions,
-    watch::{self, Whose},
+    watch::Ending as _,
 };
 
 /// Records that one transaction ends at most.
@@ -83,9 +84,10 @@ impl Ender<'_> {
             sessions::forget_consent(&mut txn, &consent);
             txn.audit(&self.audit("consent_forgotten").about(&consent.client))?;
             if self.commit(txn).await? {
-                let prefix = held_by(&consent.subject.owner, Some(&consent.subject.node_id));
                 return self
-                    .given(&prefix, |authorization| authorization.client == consent.client)
+                    .given_at(&consent.subject.node_id, |authorization| {
+                        authorization.client == consent.client
+                    })
                     .await;
             }
         }
@@ -94,10 +96,19 @@ impl Ender<'_> {
 
     /// Ends one grant.
     pub(crate) async fn grant(&self, name: &Name) -> Result<(), EndError> {
-        self.given(&name.id(&self.prefix()), |_| true).await
+        // No grant has another kind of name.
+        let Ok(id) = String::from_utf8(name.id(b"")) else {
+            return Ok(());
+        };
+        for _ in 0..ATTEMPTS {
+            if self.end_grants(std::slice::from_ref(&id), &|_| true).await? {
+                return Ok(());
+            }
+        }
+        Err(EndError::Busy)
     }
 
-    /// Deletes a client of the owner's, and ends what anybody gave it.
+    /// Deletes a client of the owner's; what anybody granted it is worth nothing without it.
     pub(crate) async fn client(&self, id: &ClientId) -> Result<(), EndError> {
         for _ in 0..ATTEMPTS {
             let mut reads = self.app.store.reads();
@@ -109,7 +120,6 @@ impl Ender<'_> {
             clients::forget(&mut txn, &client);
             txn.audit(&self.audit("client_deleted").about(id))?;
             if self.commit(txn).await? {
-                watch::end_of_client(self.app, id, &Whose::Everybody, self.exchange.now).await?;
                 return Ok(());
             }
         }
@@ -121,7 +131,9 @@ impl Ender<'_> {
         let prefix = self.prefix();
         while self.page_of::<Session>(&prefix, sessions::end_session).await? {}
         while self.page_of::<Remembered>(&prefix, sessions::forget_consent).await? {}
-        self.given(&prefix, |_| true).await?;
+        for node in self.app.nodes_of(self.caller) {
+            self.given_at(&node, |_| true).await?;
+        }
         let mut txn = Txn::new();
         txn.audit(&self.audit("everything_ended"))?;
         self.commit(txn).await.map(drop)
@@ -138,50 +150,92 @@ impl Ender<'_> {
         Ok(!records.is_empty())
     }
 
-    /// Ends the codes and grants below `prefix` whose authorization `is_meant`.
-    async fn given(&self, prefix: &[u8], is_meant: impl Fn(&Authorization) -> bool + Send) -> Result<(), EndError> {
-        let mut from: Option<Vec<u8>> = None;
+    /// Ends the owner's codes and grants at a node whose authorization `is_meant`. Codes first, so that what one of them
+    /// becomes meanwhile is found among the grants.
+    async fn given_at(
+        &self,
+        node: &str,
+        is_meant: impl Fn(&Authorization) -> bool + Send + Sync,
+    ) -> Result<(), EndError> {
+        let store = &self.app.store;
+        let mut position: Option<Vec<u8>> = None;
         let mut conflicts = 0;
         loop {
-            let page = self.app.store.scan::<Held>(prefix, from.as_deref(), PAGE).await?;
-            if self.end_given(&page.records, &is_meant).await? {
+            let page = store
+                .resting_on(node, Some(DueKind::Code), position.as_deref(), PAGE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            let ids: Vec<_> = page.iter().map(|found| found.id.clone()).collect();
+            if self.end_codes(&ids, &is_meant).await? {
+                position = Some(last.position.clone());
+            } else {
+                // One of them was used at this moment: what has become of it is looked at again.
+                conflicts += 1;
+            }
+            if conflicts == ATTEMPTS {
+                return Err(EndError::Busy);
+            }
+        }
+        let tag = NodeTag::of(node).to_text();
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let page = store.scan::<Grant>(tag.as_bytes(), from.as_deref(), PAGE).await?;
+            let ids: Vec<_> = page.records.iter().map(|grant| grant.id.as_str().to_owned()).collect();
+            if self.end_grants(&ids, &is_meant).await? {
                 match page.next {
                     Some(next) => from = Some(next),
                     None => return Ok(()),
                 }
             } else {
-                // One of them was used at this moment: what has become of it is looked at again.
                 conflicts += 1;
-                if conflicts == ATTEMPTS {
-                    return Err(EndError::Busy);
-                }
+            }
+            if conflicts == ATTEMPTS {
+                return Err(EndError::Busy);
             }
         }
     }
 
-    /// Ends those of `entries` whose authorization `is_meant`; false when one of them changed meanwhile.
-    async fn end_given(
+    fn is_own(&self, authorization: &Authorization) -> bool {
+        authorization.subject.owner == self.owner()
+    }
+
+    /// Ends the owner's among these codes whose authorization `is_meant`; false when one of them changed meanwhile.
+    async fn end_codes(
         &self,
-        entries: &[Held],
-        is_meant: &(impl Fn(&Authorization) -> bool + Send),
+        ids: &[String],
+        is_meant: &(impl Fn(&Authorization) -> bool + Send + Sync),
     ) -> Result<bool, EndError> {
         let mut reads = self.app.store.reads();
-        let (mut codes, mut grants) = (Vec::new(), Vec::new());
-        for entry in entries {
-            match entry.what {
-                HeldKind::Code => codes.extend(reads.get::<Code>(&entry.id).await?),
-                HeldKind::Grant => grants.extend(reads.get::<Grant>(&entry.id).await?),
-            }
+        let mut codes = Vec::new();
+        for id in ids {
+            codes.extend(reads.get::<Code>(id).await?);
         }
         let mut txn = reads.into_txn();
-        for code in codes.into_iter().filter(|code| is_meant(&code.authorization)) {
-            txn.delete::<Held>(Held::code(&code).id());
-            txn.put(&Code { spent: true, ..code })?;
+        for code in &codes {
+            if self.is_own(&code.authorization) && is_meant(&code.authorization) {
+                code.end(&mut txn)?;
+            }
         }
-        for grant in grants.into_iter().filter(|grant| is_meant(&grant.authorization)) {
-            txn.audit(&self.audit("grant_revoked").about(&grant.authorization.client))?;
-            txn.delete::<Held>(Held::grant(&grant).id());
-            txn.put(&Grant { revoked: true, ..grant })?;
+        self.commit(txn).await
+    }
+
+    /// Ends the owner's among these grants whose authorization `is_meant`; false when one of them changed meanwhile.
+    async fn end_grants(
+        &self,
+        ids: &[String],
+        is_meant: &(impl Fn(&Authorization) -> bool + Send + Sync),
+    ) -> Result<bool, EndError> {
+        let mut reads = self.app.store.reads();
+        let mut grants = Vec::new();
+        for id in ids {
+            grants.extend(reads.get::<Grant>(id).await?);
+        }
+        let mut txn = reads.into_txn();
+        for grant in grants.iter().filter(|grant| !grant.revoked) {
+            if self.is_own(&grant.authorization) && is_meant(&grant.authorization) {
+                txn.audit(&self.audit("grant_revoked").about(&grant.authorization.client))?;
+                grant.end(&mut txn)?;
+            }
         }
         self.commit(txn).await
     }

@@ -23,6 +23,7 @@ mod event;
 mod explain;
 mod forms;
 mod gate;
+mod granted;
 pub mod issuer;
 mod keys;
 mod pages;

@@ -3,7 +3,7 @@
 //! The tailnet node makes both: a connection is accepted together with the proof of who is at its other end. These
 //! traits are the seam at which tests put other sources in its place.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc};
 
 use countersign_oauth::{caller::Caller, footing::Presence};
 use tokio::{
@@ -32,6 +32,10 @@ pub trait Peer: Send + Sync + 'static {
 pub trait Directory: Send + Sync + 'static {
     /// What the netmap now says about the nodes that `wanted` means, at most `limit` of them.
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller>;
+
+    /// The stable ids of a user's own nodes, also of those whose keys have expired; tagged ones are nobody's. As many as
+    /// the netmap has.
+    fn nodes_of(&self, user: i64) -> BTreeSet<String>;
 
     /// Every rule that the netmap grants to anybody on this server, as control sent it, each once.
     fn rules(&self) -> Vec<String>;

@@ -1,7 +1,9 @@
 //! Forgets what has ended: clients that never obtained a code or token, forms, codes, grants, old audit records.
 //!
-//! Each kind stands in the store in the order in which it ends, so a sweep reads what is over and nothing else. It works
-//! in steps of one bounded transaction, with room for requests between them.
+//! Most kinds stand in the store in the order in which they end, so a sweep reads what is over and nothing else. Grants
+//! have no such entry beside them, which each would pay for when it is made: a walk goes round and round through their
+//! table, a part of it each minute. All of it works in steps of one bounded transaction, with room for requests between
+//! them.
 
 use std::time::Duration;
 
@@ -32,30 +34,37 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(60);
 /// Records of one step.
 const STEP: usize = 100;
+/// Grants that a minute's part of the walk passes by: 120,000 an hour. Those that it removes do not count, so that it
+/// keeps up with whatever is made.
+const PASSED: usize = 2000;
+/// Grants that it removes at most.
+const REMOVED: usize = 50_000;
 
 /// Sweeps for ever.
 pub(crate) async fn run(app: &App) {
+    let mut walk = Walk::default();
     loop {
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = once(&app.store, &app.config, &app.counters, app.clock.now()).await {
+        if let Err(error) = once(&app.store, &app.config, &app.counters, &mut walk, app.clock.now()).await {
             tracing::error!(%error, "what has ended could not be removed; it is tried again in a minute");
         }
     }
 }
 
-/// Removes everything that was over at `now`.
+/// Removes everything that was over at `now`; of the grants those that `walk` comes by.
 pub(crate) async fn once(
     store: &Store,
     config: &ServerConfig,
     counters: &Counters,
+    walk: &mut Walk,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let expired = clients(store, now).await?;
     add(&counters.clients_expired, expired);
-    let swept = ended(store, now).await?;
-    add(&counters.records_swept, swept);
     let pruned = audit(store, config, now).await?;
     add(&counters.audit_pruned, pruned);
+    let swept = ended(store, now).await? + walk.go_on(store, now).await?;
+    add(&counters.records_swept, swept);
     if expired + swept + pruned > 0 {
         tracing::info!(
             event = "swept",
@@ -86,7 +95,55 @@ pub(crate) async fn clients(store: &Store, now: OffsetDateTime) -> Result<usize,
     }
 }
 
-/// Removes every form, code and grant that had ended at `now`; says how many.
+/// Where the walk through the grants stands. A new process begins anew.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    behind: Option<Vec<u8>>,
+}
+
+impl Walk {
+    /// Removes the grants that were over at `now` from the next part of the table, or from what is left of it; says how
+    /// many.
+    pub(crate) async fn go_on(&mut self, store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
+        let (mut passed, mut removed) = (0, 0);
+        while passed < PASSED && removed < REMOVED {
+            let page = store.scan::<Grant>(b"", self.behind.as_deref(), STEP).await?;
+            let looked_at = page.records.len();
+            let gone = remove(store, &page.records, now).await?;
+            passed += looked_at - gone;
+            removed += gone;
+            self.behind = page.next;
+            if self.behind.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(removed)
+    }
+}
+
+/// Removes those of these grants that are over; says how many. None when one of them was used at this moment: the walk
+/// comes by again.
+async fn remove(store: &Store, grants: &[Grant], now: OffsetDateTime) -> Result<usize, StoreError> {
+    let mut reads = store.reads();
+    let mut over = Vec::new();
+    for grant in grants.iter().filter(|grant| grant.forgotten_at() <= now) {
+        let grant = reads.get::<Grant>(grant.id.as_str()).await?;
+        over.extend(grant.filter(|grant| grant.forgotten_at() <= now));
+    }
+    if over.is_empty() {
+        return Ok(0);
+    }
+    let mut txn = reads.into_txn();
+    over.iter().for_each(|grant| txn.remove(grant));
+    match store.commit(txn).await {
+        Ok(_) => Ok(over.len()),
+        Err(CommitError::Conflict(_)) => Ok(0),
+        Err(CommitError::Store(error)) => Err(error),
+    }
+}
+
+/// Removes every form, code, session and token that had ended at `now`; says how many.
 pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
     let mut swept = 0;
     loop {
@@ -121,7 +178,8 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
     for entry in due {
         txn.append(match entry.what {
             DueKind::Code => forgotten::<Code>(store, entry).await?,
-            DueKind::Grant => forgotten::<Grant>(store, entry).await?,
+            // An entry of the first schema: the walk finds the grant.
+            DueKind::Grant => Txn::new(),
             DueKind::Session => forgotten::<Session>(store, entry).await?,
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
             DueKind::Form => counted(store, entry, |form: &Form| open_forms(&form.subject.node_id)).await?,

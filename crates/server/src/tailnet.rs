@@ -4,6 +4,7 @@
 //! request, and nothing is added to it.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
@@ -16,7 +17,7 @@ use countersign_oauth::{
     policy::{CAPABILITY, Policy},
 };
 use serde_json::value::RawValue;
-use tailnet_node::{Caller, Identity, Listener, Node, Stream, Who, Withdrawn as Gone};
+use tailnet_node::{Caller, Identity, Listener, Node, Stream, UserId, Who, Withdrawn as Gone};
 use tokio::sync::watch;
 
 use crate::peer::{Directory, Inbound, Peer, Wanted, Withdrawn};
@@ -89,6 +90,11 @@ impl Directory for TailnetDirectory {
 
     fn rules(&self) -> Vec<String> {
         self.0.granted(CAPABILITY)
+    }
+
+    fn nodes_of(&self, user: i64) -> BTreeSet<String> {
+        let nodes = self.0.nodes_of(UserId(user));
+        nodes.iter().map(ToString::to_string).collect()
     }
 
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Requester> {

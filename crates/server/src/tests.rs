@@ -1,7 +1,7 @@
 //! Whole requests over a connection in memory, with a fake tailnet that says who calls.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     future::Future,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use countersign_oauth::{
-    caller::{Caller, Who},
+    caller::{Caller, Owner, Who},
     footing::Presence,
     policy::Policy,
     register::Mode,
@@ -43,6 +43,7 @@ mod claims;
 mod client_auth;
 mod flow;
 mod form_post;
+mod grants;
 mod input;
 mod keys;
 mod limits;
@@ -243,6 +244,14 @@ impl Directory for Nodes {
             .iter()
             .flat_map(|policy| (1..=policy.len()).filter_map(|number| policy.text(number)));
         rules.map(str::to_owned).collect()
+    }
+
+    fn nodes_of(&self, user: i64) -> BTreeSet<String> {
+        let nodes = self.all.lock();
+        let own = nodes.values().map(|node| node.facts.lock());
+        own.filter(|facts| facts.owner() == Owner::User(user))
+            .map(|facts| facts.node_id.clone())
+            .collect()
     }
 
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Caller> {

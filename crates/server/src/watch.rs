@@ -5,12 +5,14 @@
 //! end is refused as ever, because each use asks the netmap itself. A consent page is not in the store: its answer is a
 //! use.
 //!
-//! The index in the store names the nodes that records rest on. What the netmap says about each is compared with what it
-//! said when its records were last looked at, and only the records of nodes for which that differs are read. The first
+//! The store names the nodes that records rest on: by an index, and for grants by their ids. What the netmap says about
+//! each is compared with what it said when its records were last looked at, and only the records of nodes for which that
+//! differs are read. The first
 //! look, before anything is served, knows of no earlier one and so finds what changed while the process was down.
 //!
-//! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is in the
-//! index, and one of the two transactions conflicts. What a request makes of nothing but the netmap is reported by
+//! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is
+//! looked at, codes before grants, and one of the two transactions conflicts. What a request makes of nothing but the
+//! netmap is reported by
 //! [`Steady`].
 
 mod ending;
@@ -21,14 +23,17 @@ use std::{
     time::Duration,
 };
 
-use countersign_oauth::footing::{Ground, Presence, Verdict, judge};
-use countersign_store::{Anchor, CommitError, StoreError, Txn};
+use countersign_oauth::{
+    footing::{Ground, Presence, Verdict, judge},
+    grant::{Grant, NodeTag},
+};
+use countersign_store::{CommitError, DueKind, StoreError, Txn};
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use self::ending::Ending;
 use self::ending::Loss;
-pub(crate) use self::ending::{Ending, Whose, end_of_client};
 use crate::{app::App, clock, counters::bump};
 
 /// Rules end by themselves and a look may have failed: everything is compared this often, whatever happens.
@@ -176,20 +181,23 @@ impl Watcher {
         let mut batch = Batch::default();
         let mut nodes = 0_u32;
         let mut after = None;
-        while let Some(node) = self.app.store.next_anchored_node(after.as_deref()).await? {
-            let mark = self.app.directory.mark(&node);
-            let doubted = doubts.len() > MAX_DOUBTS || doubts.contains(&node);
-            match self.seen.get_mut(&node) {
+        while let Some(anchored) = self.app.store.next_anchored(after.as_ref()).await? {
+            let node = &anchored.node;
+            let mark = self.app.directory.mark(node);
+            let doubted = doubts.len() > MAX_DOUBTS || doubts.contains(node);
+            match self.seen.get_mut(node) {
+                // One with entries in the index and grants is met twice.
+                Some(seen) if seen.look == self.look => {}
                 Some(seen) if seen.mark == mark && seen.until.is_none_or(|end| now < end) && !doubted => {
                     seen.look = self.look;
                 }
-                _ => self.look_at(&node, mark, now, &mut batch).await?,
+                _ => self.look_at(node, mark, now, &mut batch).await?,
             }
             nodes += 1;
             if nodes.is_multiple_of(64) {
                 tokio::task::yield_now().await;
             }
-            after = Some(node);
+            after = Some(anchored);
         }
         self.flush(&mut batch).await?;
         for _ in 0..ROUNDS {
@@ -243,39 +251,78 @@ impl Watcher {
         presence
     }
 
-    /// Judges every record of a node.
+    /// Judges every record of a node: what may become a grant before the grants.
     async fn walk(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
-        let anchor = Anchor::Node(node);
+        self.walk_index(node, now, batch).await?;
+        self.walk_grants(node, now, batch).await
+    }
+
+    async fn walk_index(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
         let mut position = None;
         loop {
-            let page = self.app.store.resting_on(&anchor, position.as_deref(), PAGE).await?;
+            let store = &self.app.store;
+            let page = store.resting_on(node, None, position.as_deref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             position = Some(last.position.clone());
             for found in &page {
-                // One that rests on two nodes is met twice.
-                let name = (found.kind as u8, found.id.clone());
-                if batch.records.contains(&name) {
-                    continue;
+                if !self.look_into(node, found.kind, &found.id, now, batch).await? {
+                    // Spent or ended meanwhile; what it became stands elsewhere.
+                    batch.again.insert(node.to_owned());
+                    batch.txn.forget_resting(node, found);
                 }
-                match ending::sight(self, found, now).await? {
-                    Sight::Stands => {}
-                    Sight::Moved => {
-                        // Spent or ended meanwhile; what it became stands elsewhere in the index.
-                        batch.again.insert(node.to_owned());
-                        batch.txn.forget_resting(&anchor, found);
-                    }
-                    Sight::Lost(mut loss) => {
-                        batch.nodes.insert(node.to_owned());
-                        batch.records.insert(name);
-                        batch.txn.append(loss.take());
-                        batch.losses.push(*loss);
-                    }
-                }
-            }
-            if batch.losses.len() >= PAGE {
-                self.flush(batch).await?;
             }
         }
+    }
+
+    /// Those of another node with the same tag as well: each is judged by what it says itself.
+    async fn walk_grants(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
+        let tag = NodeTag::of(node).to_text();
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let store = &self.app.store;
+            let page = store.scan::<Grant>(tag.as_bytes(), from.as_deref(), PAGE).await?;
+            for grant in &page.records {
+                if grant.is_live(now) && self.judge(grant, now) != Verdict::Stands {
+                    self.look_into(node, DueKind::Grant, grant.id.as_str(), now, batch)
+                        .await?;
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a record of `node` for a decision, and adds its end to the batch if it has lost its ground. False when
+    /// there is nothing to end any more.
+    async fn look_into(
+        &mut self,
+        node: &str,
+        kind: DueKind,
+        id: &str,
+        now: OffsetDateTime,
+        batch: &mut Batch,
+    ) -> Result<bool, StoreError> {
+        // One that rests on two nodes is met twice.
+        let name = (kind as u8, id.to_owned());
+        if batch.records.contains(&name) {
+            return Ok(true);
+        }
+        match ending::sight(self, kind, id, now).await? {
+            Sight::Stands => return Ok(true),
+            Sight::Moved => return Ok(false),
+            Sight::Lost(mut loss) => {
+                batch.nodes.insert(node.to_owned());
+                batch.records.insert(name);
+                batch.txn.append(loss.take());
+                batch.losses.push(*loss);
+            }
+        }
+        if batch.losses.len() >= PAGE {
+            self.flush(batch).await?;
+        }
+        Ok(true)
     }
 
     /// Writes what was found, all of it or nothing.

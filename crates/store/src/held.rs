@@ -1,19 +1,12 @@
-//! What a subject holds: sessions, remembered consents, codes and grants.
+//! What a subject holds in his browsers: sessions and remembered consents.
 //!
-//! All their ids begin with the owner and the node: one prefix finds what a person has, a longer one what he has on one
-//! of his nodes, and neither costs more for what others have. Sessions and consents are stored under such ids;
-//! codes and grants, which are found by what their bearer presents, have an entry of [`Held`] beside them as long
-//! as they are of use.
+//! Their ids begin with the owner and the node: one prefix finds what a person has, a longer one what he has on one
+//! of his nodes, and neither costs more for what others have. Codes and grants are found by what their bearer presents,
+//! and by the node at which they were given (see [`resting`](crate::Store::resting_on)).
 
 use countersign_oauth::{
-    caller::Owner,
-    footing::Rests as _,
-    grant::{Code, Grant},
-    remembered::Remembered,
-    session::Session,
-    subject::Subject,
+    caller::Owner, footing::Rests as _, remembered::Remembered, session::Session, subject::Subject,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{
     record::Record,
@@ -61,60 +54,6 @@ impl Record for Remembered {
 
     fn resting(&self) -> Option<Resting<'_>> {
         Some(resting(DueKind::Remembered, true, &self.footing()))
-    }
-}
-
-/// Index: the codes and grants of one subject. An entry goes when what it names is spent, revoked or over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Who consented.
-    pub subject: Subject,
-    /// What was given.
-    pub what: HeldKind,
-    /// The id of its record.
-    pub id: String,
-}
-
-/// The table of what is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HeldKind {
-    /// A [`Code`] that nobody has presented yet.
-    Code,
-    /// A [`Grant`] that is not revoked.
-    Grant,
-}
-
-impl Held {
-    /// The entry of an authorization code.
-    pub fn code(code: &Code) -> Self {
-        Self {
-            subject: code.authorization.subject.clone(),
-            what: HeldKind::Code,
-            id: code.id.to_text(),
-        }
-    }
-
-    /// The entry of a grant.
-    pub fn grant(grant: &Grant) -> Self {
-        Self {
-            subject: grant.authorization.subject.clone(),
-            what: HeldKind::Grant,
-            id: grant.id.as_str().to_owned(),
-        }
-    }
-}
-
-impl Record for Held {
-    const TABLE: &'static str = "held";
-    const FORMAT: u32 = 1;
-
-    fn id(&self) -> Vec<u8> {
-        let kind = match self.what {
-            HeldKind::Code => "c",
-            HeldKind::Grant => "g",
-        };
-        held_id(&self.subject, &format!("{kind}{}", self.id))
     }
 }
 

@@ -22,11 +22,11 @@ mod writer;
 
 pub use self::{
     error::{CommitError, OpenError, StoreError},
-    held::{Held, HeldKind, held_by, held_id},
+    held::{held_by, held_id},
     key::Key,
     record::Record,
     records::{ByOwner, Due, DueKind, UnusedUntil, clients_of},
-    resting::{Anchor, Found, Resting},
+    resting::{Anchored, Found, Resting},
     store::{Committed, OpenOptions, Page, Reads, Store},
     txn::Txn,
 };

@@ -16,10 +16,7 @@ use countersign_oauth::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{
-    record::Record,
-    resting::{Anchor, Resting},
-};
+use crate::{record::Record, resting::Resting};
 
 impl Record for Client {
     const TABLE: &'static str = "client";
@@ -114,17 +111,18 @@ impl Record for Grant {
         self.id.as_str().into()
     }
 
-    /// Also by its client, which may be deleted long before it ends.
+    /// Without an entry for the subject's node, whose tag its id begins with.
     fn resting(&self) -> Option<Resting<'_>> {
-        let mut resting = resting(DueKind::Grant, !self.revoked, &self.footing());
-        resting.on.push(Anchor::Client(self.authorization.client.as_str()));
+        let footing = self.footing();
+        let mut resting = resting(DueKind::Grant, !self.revoked, &footing);
+        resting.on.retain(|node| *node != footing.node_id);
         Some(resting)
     }
 }
 
 /// What a record rests on, for the index.
 pub(crate) fn resting<'a>(kind: DueKind, live: bool, footing: &Footing<'a>) -> Resting<'a> {
-    let on = footing.nodes().map(Anchor::Node).collect();
+    let on = footing.nodes().collect();
     Resting { kind, live, on }
 }
 
@@ -172,26 +170,26 @@ pub struct Due {
     pub id: String,
 }
 
-/// The table of a record that ends.
+/// The table of a record that ends. The numbers stand in stored ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueKind {
-    /// A [`Code`], spent or not. The number stands in ids; 0 was another's once.
+    /// A [`Code`], spent or not. 0 was another's once.
     Code = 1,
-    /// A [`Grant`].
-    Grant,
+    /// A [`Grant`]. The sweep finds it without a [`Due`].
+    Grant = 2,
     /// A session.
-    Session,
+    Session = 3,
     /// A remembered consent.
-    Remembered,
+    Remembered = 4,
     /// A [`Form`].
-    Form,
+    Form = 5,
     /// A client's assertion that was used.
-    Assertion,
+    Assertion = 6,
     /// An [`OpaqueToken`].
-    Opaque,
+    Opaque = 7,
     /// A [`Pushed`] request.
-    Pushed,
+    Pushed = 8,
 }
 
 impl DueKind {

@@ -1,9 +1,14 @@
-//! The index of what rests on what.
+//! What rests on a node.
 //!
-//! What was given to somebody ends with the node that it was given to, and with its client. A record says so in
-//! [`Record::resting`](crate::Record::resting); [`Txn::put`](crate::Txn::put) and [`Txn::remove`](crate::Txn::remove)
-//! keep an entry for each [`Anchor`] in the transaction of the record itself. So the records of one node are found
-//! without a look at those of others, and so are the nodes that any record rests on.
+//! What was given to somebody ends with the node that it was given to. A record says in
+//! [`Record::resting`](crate::Record::resting) on which nodes it rests; [`Txn::put`](crate::Txn::put) and
+//! [`Txn::remove`](crate::Txn::remove) keep an entry for each in the transaction of the record itself. So the records of
+//! one node are found without a look at those of others, and so are the nodes that any record rests on.
+//!
+//! A grant has an entry only for nodes other than the one at which it was given: its id begins with that node's
+//! [tag](countersign_oauth::grant::NodeTag), so the table of grants itself is sorted by what is looked for.
+
+use countersign_oauth::grant::Grant;
 
 use crate::{
     error::StoreError,
@@ -13,15 +18,6 @@ use crate::{
     txn::{RESTING, Txn, Write},
 };
 
-/// What a record stands or falls with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anchor<'a> {
-    /// A node, by its stable id.
-    Node(&'a str),
-    /// A client, by its id.
-    Client(&'a str),
-}
-
 /// What a record says about itself for the index.
 #[derive(Debug, Clone)]
 pub struct Resting<'a> {
@@ -29,8 +25,8 @@ pub struct Resting<'a> {
     pub kind: DueKind,
     /// Whether there is anything left of it to end: others are not in the index.
     pub live: bool,
-    /// What it rests on.
-    pub on: Vec<Anchor<'a>>,
+    /// The nodes that it rests on, by their stable ids.
+    pub on: Vec<&'a str>,
 }
 
 /// A record that the index found.
@@ -44,62 +40,80 @@ pub struct Found {
     pub position: Vec<u8>,
 }
 
+/// A node on which some record rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchored {
+    /// Its stable id.
+    pub node: String,
+    /// Where the search goes on after it.
+    place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// Among the entries of the index.
+    Index,
+    /// Among the grants, below this tag.
+    Grants(String),
+}
+
+/// What every entry begins with. Stores of the first schema have others, for clients.
 const NODE: u8 = b'n';
-const CLIENT: u8 = b'c';
-/// Ends the name of an anchor; neither stable ids nor client ids hold it.
+/// Ends the name of a node; stable ids do not hold it.
 const END: u8 = 0;
+/// Sorts behind every character of a grant's id.
+const BEHIND: u8 = 0x7f;
 
-impl Anchor<'_> {
-    fn prefix(&self) -> Vec<u8> {
-        let (tag, name) = match self {
-            Self::Node(name) => (NODE, name),
-            Self::Client(name) => (CLIENT, name),
-        };
-        let mut prefix = vec![tag];
-        prefix.extend_from_slice(name.as_bytes());
-        prefix.push(END);
-        prefix
-    }
+fn prefix(node: &str) -> Vec<u8> {
+    let mut prefix = vec![NODE];
+    prefix.extend_from_slice(node.as_bytes());
+    prefix.push(END);
+    prefix
+}
 
-    fn entry(&self, kind: DueKind, id: &[u8]) -> Key {
-        let mut entry = self.prefix();
-        entry.push(kind as u8);
-        entry.extend_from_slice(id);
-        Key::new(RESTING, entry)
-    }
+fn entry(node: &str, kind: DueKind, id: &[u8]) -> Key {
+    let mut entry = prefix(node);
+    entry.push(kind as u8);
+    entry.extend_from_slice(id);
+    Key::new(RESTING, entry)
 }
 
 impl Txn {
     /// Brings the entries of a record up to date with it.
     pub(crate) fn index(&mut self, id: &[u8], resting: &Resting<'_>) {
-        for anchor in &resting.on {
+        for node in &resting.on {
             let write = if resting.live { Write::Ensure } else { Write::Delete };
-            self.changes.push((anchor.entry(resting.kind, id), write));
+            self.changes.push((entry(node, resting.kind, id), write));
         }
     }
 
-    /// Forgets that a record rested on `anchor`: for entries whose record is gone.
-    pub fn forget_resting(&mut self, anchor: &Anchor<'_>, found: &Found) {
-        let entry = anchor.entry(found.kind, found.id.as_bytes());
+    /// Forgets that a record rested on `node`: for entries whose record is gone.
+    pub fn forget_resting(&mut self, node: &str, found: &Found) {
+        let entry = entry(node, found.kind, found.id.as_bytes());
         self.changes.push((entry, Write::Delete));
     }
 }
 
 impl Store {
-    /// Up to `limit` records that rest on `anchor`, from behind `after` (the position of one that was found earlier) on.
+    /// Up to `limit` records that rest on `node` by an entry of the index, of one table or of all, from behind `after`
+    /// (the position of one that was found earlier) on. The grants that were given at the node are not among them: they
+    /// are the records of their table below its [tag](countersign_oauth::grant::NodeTag).
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn resting_on(
         &self,
-        anchor: &Anchor<'_>,
+        node: &str,
+        kind: Option<DueKind>,
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Found>, StoreError> {
-        let prefix = Key::new(RESTING, anchor.prefix());
-        let entries = self.entries(&prefix, after, limit)?;
+        let of_node = Key::new(RESTING, prefix(node));
+        let of_kind = kind.map(|kind| entry(node, kind, b""));
+        let wanted = of_kind.as_ref().unwrap_or(&of_node);
+        let entries = self.entries(wanted, after, limit)?;
         let found = entries.into_iter().filter_map(|(position, _)| {
-            let (kind, id) = position.get(prefix.as_bytes().len()..)?.split_first()?;
+            let (kind, id) = position.get(of_node.as_bytes().len()..)?.split_first()?;
             Some(Found {
                 kind: DueKind::from_letter(*kind)?,
                 id: String::from_utf8(id.to_vec()).ok()?,
@@ -109,13 +123,33 @@ impl Store {
         Ok(found.collect())
     }
 
-    /// The next node, in the order of stable ids, on which some record rests. One search for each node, however many
-    /// records it has.
+    /// The next node on which some record rests: first those of the index, then those at which a grant was given. One
+    /// that has both is met twice. One search for each, however many records it has. Of two nodes that share a tag, the
+    /// one with the first grant is met; whoever reads the grants below the tag has those of both.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn next_anchored_node(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
-        let prefix = Key::new(RESTING, [NODE]);
+    pub async fn next_anchored(&self, after: Option<&Anchored>) -> Result<Option<Anchored>, StoreError> {
+        let tag = match after.map(|after| (&after.place, after.node.as_str())) {
+            Some((Place::Grants(tag), _)) => Some(tag),
+            in_index => {
+                let node = in_index.map(|(_, node)| node);
+                if let Some(next) = self.next_in_index(node)? {
+                    return Ok(Some(next));
+                }
+                None
+            }
+        };
+        let behind = tag.map(|tag| [tag.as_bytes(), &[BEHIND]].concat());
+        let grant = self.scan::<Grant>(b"", behind.as_deref(), 1).await?.records.pop();
+        Ok(grant.map(|grant| Anchored {
+            place: Place::Grants(grant.id.tag().to_owned()),
+            node: grant.authorization.subject.node_id,
+        }))
+    }
+
+    fn next_in_index(&self, after: Option<&str>) -> Result<Option<Anchored>, StoreError> {
+        let all = Key::new(RESTING, [NODE]);
         let after = after.map(|node| {
             // Behind every entry of that node.
             let mut id = vec![NODE];
@@ -123,13 +157,15 @@ impl Store {
             id.push(END + 1);
             Key::new(RESTING, id)
         });
-        let entries = self.entries(&prefix, after.as_ref().map(Key::as_bytes), 1)?;
-        let Some((position, _)) = entries.first() else {
-            return Ok(None);
-        };
-        let name = position.get(prefix.as_bytes().len()..).unwrap_or_default();
-        let name = name.split(|byte| *byte == END).next().unwrap_or_default();
-        Ok(Some(String::from_utf8_lossy(name).into_owned()))
+        let entries = self.entries(&all, after.as_ref().map(Key::as_bytes), 1)?;
+        Ok(entries.first().map(|(position, _)| {
+            let name = position.get(all.as_bytes().len()..).unwrap_or_default();
+            let name = name.split(|byte| *byte == END).next().unwrap_or_default();
+            Anchored {
+                node: String::from_utf8_lossy(name).into_owned(),
+                place: Place::Index,
+            }
+        }))
     }
 }
 

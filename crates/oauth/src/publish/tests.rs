@@ -91,3 +91,19 @@ fn a_client_stored_before_there_was_publishing_is_read_as_unpublished() {
     let read: Client = serde_json::from_value(stored).unwrap();
     assert_eq!((read.published, read.owner), (None, Owner::User(1)));
 }
+
+#[test]
+fn a_publication_counts_from_behind_the_second_in_which_an_earlier_one_was_taken_back() {
+    let first = publish(public_client(), "root", NOW);
+    assert_eq!(first.published.as_ref().unwrap().at, NOW);
+    let back = take_back(first, NOW);
+    assert_eq!((&back.published, back.unpublished_at), (&None, Some(NOW)));
+    let at = |client: &Client| client.published.as_ref().unwrap().at;
+    assert_eq!(at(&publish(back.clone(), "root", NOW)), NOW + Duration::seconds(1));
+    assert_eq!(
+        at(&publish(back.clone(), "root", NOW + Duration::hours(1))),
+        NOW + Duration::hours(1)
+    );
+    let again = take_back(back, NOW + Duration::hours(2));
+    assert_eq!(again.unpublished_at, Some(NOW), "there was nothing to take back");
+}

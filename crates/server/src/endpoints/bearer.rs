@@ -12,7 +12,7 @@ use countersign_oauth::{
     secret::SecretHash,
     token::refresh::RefreshToken,
 };
-use countersign_store::{CommitError, Held, Reads, Record as _, StoreError, Txn};
+use countersign_store::{CommitError, Reads, StoreError, Txn};
 use http::{HeaderMap, Method, Request, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -266,7 +266,6 @@ impl Ending {
         }
         match self.grant {
             Some(grant) => {
-                txn.delete::<Held>(Held::grant(&grant).id());
                 txn.put(&Grant { revoked: true, ..grant })?;
                 Ok(Some("the grant was revoked"))
             }

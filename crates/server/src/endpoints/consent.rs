@@ -12,7 +12,7 @@ use countersign_oauth::{
     session::Session,
     ticket::Ticket,
 };
-use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn, UnusedUntil};
+use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use time::OffsetDateTime;
@@ -208,10 +208,9 @@ async fn keep(
     Ok(())
 }
 
-/// Keeps a code and whose it is; its client is now one that is used.
+/// Keeps a code; its client is now one that is used.
 pub(crate) fn keep_code(txn: &mut Txn, code: &Code, client: &Client) -> Result<(), StoreError> {
     put_code(txn, code)?;
-    txn.put(&Held::code(code))?;
     if let Some(at) = client.unused_until {
         mark_used(txn, client, at)?;
     }
@@ -226,7 +225,6 @@ fn put_code(txn: &mut Txn, code: &Code) -> Result<(), StoreError> {
 /// Forgets a code that is redeemed.
 pub(crate) fn forget_code(txn: &mut Txn, code: &Code) {
     txn.remove(code);
-    txn.delete::<Held>(Held::code(code).id());
     txn.delete::<Due>(due(code).id());
 }
 

@@ -21,7 +21,6 @@ use crate::{
     event::{self, Decision},
     reply::{self, Reply},
     status,
-    watch::{self, Whose},
 };
 
 const EVENT: &str = "client_managed";
@@ -76,31 +75,22 @@ async fn manage(
         let client = manage::admit(client.as_ref(), token, caller)?;
         let mut txn = reads.into_txn();
         let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
-        let (reply, done, whose) = match &metadata {
+        let (reply, done) = match &metadata {
             Some(metadata) => {
                 let changed = manage::replace(client, metadata, caller, exchange.now)?;
                 txn.put(&changed)?;
                 txn.audit(&audit("client_replaced"))?;
-                let unpublished = client.published.is_some() && changed.published.is_none();
-                let whose = unpublished.then_some(Whose::OthersThan(&client.owner));
-                (shown(app, &changed, token), "replaced", whose)
+                (shown(app, &changed, token), "replaced")
             }
             None if *method == Method::DELETE => {
                 clients::forget(&mut txn, client);
                 txn.audit(&audit("client_deleted"))?;
-                (
-                    reply::body(status::GONE, "application/json", ""),
-                    "deleted",
-                    Some(Whose::Everybody),
-                )
+                (reply::body(status::GONE, "application/json", ""), "deleted")
             }
             None => return Ok(shown(app, client, token)),
         };
         match app.store.commit(txn).await {
             Ok(_) => {
-                if let Some(whose) = whose {
-                    watch::end_of_client(app, &client.id, &whose, exchange.now).await?;
-                }
                 event::decided(EVENT, caller, id, Decision::Allowed, &exchange.request_id, done);
                 return Ok(reply);
             }

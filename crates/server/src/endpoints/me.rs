@@ -4,13 +4,12 @@ use countersign_oauth::{
     caller::Caller,
     client::Client,
     form::Purpose,
-    grant::Grant,
     me::{Action, Name},
     params::Params,
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{ByOwner, Held, HeldKind, Reads, Record, StoreError, held_by};
+use countersign_store::{ByOwner, Record, StoreError, held_by};
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 
@@ -28,7 +27,6 @@ use crate::{
     reply::{self, Reply},
     route::Route,
     sessions, status,
-    watch::{self, Whose},
 };
 
 const EVENT: &str = "me";
@@ -87,11 +85,7 @@ async fn take_back(
         Action::Session(name) => ender.session(name).await.map(|()| "a session ended"),
         Action::Consent(name) => ender.consent(name).await.map(|()| "a remembered consent ended"),
         Action::Grant(name) => ender.grant(name).await.map(|()| "a grant ended"),
-        Action::Client(id) => {
-            ender.client(id).await?;
-            watch::end_of_client(app, id, &Whose::Everybody, exchange.now).await?;
-            Ok("a client was deleted")
-        }
+        Action::Client(id) => ender.client(id).await.map(|()| "a client was deleted"),
         Action::Everything => ender.everything().await.map(|()| "everything ended"),
     }?;
     event::decided(EVENT, caller, "", Decision::Allowed, &exchange.request_id, what);
@@ -113,7 +107,7 @@ async fn show(
     let here = sessions::of_browser(app, &mut reads, headers, caller).await?;
     let sessions = list::<Session>(app, &prefix, params, "sessions").await?;
     let consents = list::<Remembered>(app, &prefix, params, "consents").await?;
-    let held = list::<Held>(app, &prefix, params, "grants").await?;
+    let grants = granted(app, exchange, caller, params).await?;
     let mine = list::<ByOwner>(app, &ByOwner::prefix(&owner), params, "clients").await?;
 
     let mut named = Vec::with_capacity(consents.rows.len());
@@ -136,10 +130,7 @@ async fn show(
             rows: named,
             next: consents.next,
         },
-        grants: List {
-            rows: given(app, exchange, &mut reads, held.rows).await?,
-            next: held.next,
-        },
+        grants,
         clients: List {
             rows: clients,
             next: mine.next,
@@ -151,46 +142,39 @@ async fn show(
     Ok(reply)
 }
 
-/// The grants among `held` that are live, with whom and what they are for.
-async fn given(
-    app: &App,
-    exchange: &Exchange,
-    reads: &mut Reads<'_>,
-    held: Vec<Row<Held>>,
-) -> Result<Vec<Row<Given>>, StoreError> {
-    let mut rows = Vec::with_capacity(held.len());
-    for Row { name, record } in held {
-        if record.what != HeldKind::Grant {
-            continue;
-        }
-        let Some(grant) = reads.get::<Grant>(&record.id).await? else {
-            continue;
+/// One page of what applications may do for the caller's owner, with the names of the nodes that it mentions.
+async fn granted(app: &App, exchange: &Exchange, caller: &Caller, params: &Params) -> Result<List<Given>, StoreError> {
+    let after = begins(params, "grants").map(|name| name.id(b""));
+    let granted = app.granted(caller, after.as_deref(), PAGE, exchange.now).await?;
+    let node = |id: &str| {
+        app.directory
+            .node(id)
+            .map_or_else(|| id.to_owned(), |node| node.node_name)
+    };
+    let rows = granted.grants.into_iter().filter_map(|(grant, client)| {
+        let name = Name::of(&grant.id(), b"")?;
+        let record = Given {
+            client,
+            from: node(&grant.authorization.subject.node_id),
+            at: node(&grant.node_id),
+            grant,
         };
-        if !grant.is_live(exchange.now) {
-            continue;
-        }
-        let node = |id: &str| {
-            app.directory
-                .node(id)
-                .map_or_else(|| id.to_owned(), |node| node.node_name)
-        };
-        rows.push(Row {
-            name,
-            record: Given {
-                client: reads.get::<Client>(grant.authorization.client.as_str()).await?,
-                from: node(&grant.authorization.subject.node_id),
-                at: node(&grant.node_id),
-                grant,
-            },
-        });
-    }
-    Ok(rows)
+        Some(Row { name, record })
+    });
+    Ok(List {
+        rows: rows.collect(),
+        next: granted.next.and_then(|id| Name::of(&id, b"")),
+    })
 }
 
-/// One page of a list; the parameter with its name says where the page begins.
+/// Behind what the page of a list begins: the parameter with its name says so.
+fn begins(params: &Params, list: &str) -> Option<Name> {
+    params.one(list).ok().flatten().and_then(Name::parse)
+}
+
+/// One page of a list of records below `prefix`.
 async fn list<R: Record>(app: &App, prefix: &[u8], params: &Params, name: &str) -> Result<List<R>, StoreError> {
-    let from = params.one(name).ok().flatten().and_then(Name::parse);
-    let from = from.map(|name| name.id(prefix));
+    let from = begins(params, name).map(|name| name.id(prefix));
     let page = app.store.scan::<R>(prefix, from.as_deref(), PAGE).await?;
     let rows = page.records.into_iter().filter_map(|record| {
         let name = Name::of(&record.id(), prefix)?;

@@ -16,7 +16,7 @@ use countersign_oauth::{
         machine, refresh,
     },
 };
-use countersign_store::{CommitError, Due, DueKind, Held, Reads, Record as _, StoreError, Txn};
+use countersign_store::{CommitError, Due, DueKind, Reads, StoreError, Txn};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use rand_core::RngCore;
@@ -203,25 +203,11 @@ fn transaction(
     let is_new = matches!(writes.code, Some(CodeEnd::Redeemed(_)));
     match &writes.code {
         Some(CodeEnd::Redeemed(code)) => consent::forget_code(&mut txn, code),
-        Some(CodeEnd::Spent(code)) => {
-            txn.put(&**code)?;
-            txn.delete::<Held>(Held::code(code).id());
-        }
+        Some(CodeEnd::Spent(code)) => txn.put(&**code)?,
         None => {}
     }
     if let Some(grant) = &writes.grant {
         txn.put(&**grant)?;
-        if grant.revoked {
-            txn.delete::<Held>(Held::grant(grant).id());
-        }
-        if is_new {
-            txn.put(&Held::grant(grant))?;
-            txn.put(&Due {
-                at: grant.forgotten_at(),
-                what: DueKind::Grant,
-                id: grant.id.as_str().to_owned(),
-            })?;
-        }
     }
     let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
     if is_new {

@@ -43,7 +43,7 @@ pub(crate) struct Row<R> {
 /// A grant with the names of what it mentions.
 pub(crate) struct Given {
     pub(crate) grant: Grant,
-    pub(crate) client: Option<Client>,
+    pub(crate) client: Client,
     /// The node at which consent was given.
     pub(crate) from: String,
     /// The node that holds the tokens.
@@ -76,9 +76,9 @@ fn applications(grants: &List<Given>, ticket: &Secret) -> Markup {
             @if grants.rows.is_empty() { p.none { "None." } }
             @for Row { name, record: Given { grant, client, from, at } } in &grants.rows {
                 div.entry {
-                    h3 { (called(client.as_ref())) }
+                    h3 { (called(Some(client))) }
                     dl {
-                        (registration(&grant.authorization.client, client.as_ref()))
+                        (registration(&client.id, Some(client)))
                         (reach(&grant.authorization.resources, &grant.authorization.scopes))
                         dt { "Since" } dd { (moment(grant.issued_at)) }
                         dt { "Until" } dd { (moment(grant.expires_at)) }

@@ -53,9 +53,6 @@ async fn others_use_a_client_once_an_administrator_publishes_it_and_no_longer_th
     assert!(rig.server.publish(&id, false, "root on the server").await.unwrap());
     let ended = refresh(&mut bob, &id, &token).await;
     assert_eq!(ended.json()["error"], "invalid_grant", "{}", ended.text);
-    let audit = rig.store.audit(None, 100).await.unwrap();
-    let gone = |line: &str| line.contains("grant_ended") && line.contains("no longer published");
-    assert!(audit.iter().any(|(_, line)| gone(line)), "{audit:?}");
     assert_eq!(bob.get(&authorize_path(&id, &[])).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(alice.get(&authorize_path(&id, &[])).await.status, StatusCode::OK);
     let audit = rig.store.audit(None, 100).await.unwrap();
@@ -64,6 +61,50 @@ async fn others_use_a_client_once_an_administrator_publishes_it_and_no_longer_th
         assert!(line.1.contains("root on the server"), "{}", line.1);
     }
     assert!(rig.server.publish("nobody", true, "root").await.is_err());
+}
+
+#[tokio::test]
+async fn what_others_granted_ends_with_the_publication_and_does_not_come_back_with_the_next() {
+    let rig = Rig::start(config()).await;
+    let (alice_node, bob_node) = (alice(), bob());
+    let (mut alice, mut bob) = (rig.client(&alice_node).await, rig.client(&bob_node).await);
+    let id = registered(&mut alice).await;
+    assert!(rig.server.publish(&id, true, "root").await.unwrap());
+    let mut tokens = Vec::new();
+    for client in [&mut alice, &mut bob] {
+        let code = code(client, &id, &[("scope", "openid")]).await;
+        tokens.push(redeem(client, &id, &code).await);
+    }
+    let works = async |client: &mut Client, tokens: &Answer| {
+        let bearer = format!("Bearer {}", text(tokens, "access_token"));
+        let info = client
+            .send(Method::GET, "/userinfo", &[("authorization", &bearer)], "")
+            .await;
+        let refreshed = refresh(client, &id, &text(tokens, "refresh_token")).await;
+        let page = client.get("/me").await;
+        let listed = page.text.contains("name=\"end\" value=\"grant\"");
+        (
+            info.status == StatusCode::OK,
+            refreshed.status == StatusCode::OK,
+            listed,
+        )
+    };
+    assert_eq!(works(&mut bob, &tokens[1]).await, (true, true, true));
+    // All in one second, as a script does it.
+    for published in [false, true] {
+        assert!(rig.server.publish(&id, published, "root").await.unwrap());
+        assert_eq!(works(&mut bob, &tokens[1]).await, (false, false, false), "{published}");
+        assert_eq!(works(&mut alice, &tokens[0]).await, (true, true, true));
+    }
+    rig.seconds.fetch_add(1, Relaxed);
+    let code = code(&mut bob, &id, &[("scope", "openid")]).await;
+    let anew = redeem(&mut bob, &id, &code).await;
+    assert_eq!(works(&mut bob, &anew).await, (true, true, true));
+    assert_eq!(
+        refresh(&mut bob, &id, &text(&tokens[1], "refresh_token")).await.json()["error"],
+        "invalid_grant"
+    );
+    assert_eq!(rig.counters().records_ended, 0, "nothing was written to end them");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Sessions, remembered consent and what `prompt` makes of them, over HTTP.
 
 use countersign_oauth::{publish::Publication, remembered::Remembered, session::Session};
-use countersign_store::{Due, Held};
+use countersign_store::Due;
 
 use super::{
     flow::{ALL, CHALLENGE, FORM, OURS, RESOURCE, VERIFIER, claims, field, form, text},
@@ -472,6 +472,5 @@ async fn sessions_are_bounded_and_swept() {
             .records
             .is_empty()
     );
-    assert!(rig.store.scan::<Held>(b"", None, 1).await.unwrap().records.is_empty());
     assert!(rig.store.scan::<Due>(b"", None, 1).await.unwrap().records.is_empty());
 }

@@ -143,6 +143,10 @@ async fn a_hundred_thousand_flows_on_disk_and_what_the_sweep_gives_back() {
         rig.seconds.fetch_add(hours * HOUR, Relaxed);
         let wall = Instant::now();
         sweep::ended(&rig.store, rig.now()).await.unwrap();
+        let mut walk = sweep::Walk::default();
+        for _ in 0..60 {
+            walk.go_on(&rig.store, rig.now()).await.unwrap();
+        }
         say(&format!("{what} ({:.0} s)", wall.elapsed().as_secs_f64()));
     }
     flows(total / 10).await;

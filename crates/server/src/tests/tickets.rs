@@ -66,10 +66,15 @@ async fn a_page_is_answered_once_whatever_the_answer() {
         }
         // As long as the page could be presented, also when the sweep has gone over what came of it.
         rig.seconds.fetch_add(599, Relaxed);
-        sweep::ended(&rig.store, rig.now()).await.unwrap();
+        swept(&rig).await;
         let again = answer(&mut alice, &page, "allow").await;
         assert_eq!(again.status, StatusCode::BAD_REQUEST, "after {first}");
     }
+}
+
+async fn swept(rig: &Rig) {
+    sweep::ended(&rig.store, rig.now()).await.unwrap();
+    sweep::Walk::default().go_on(&rig.store, rig.now()).await.unwrap();
 }
 
 #[tokio::test]
@@ -94,11 +99,11 @@ async fn a_page_whose_code_was_redeemed_or_refused_is_answered() {
         let again = answer(&mut alice, &page, "allow").await;
         assert_eq!(again.status, StatusCode::BAD_REQUEST);
         rig.seconds.fetch_add(599, Relaxed);
-        sweep::ended(&rig.store, rig.now()).await.unwrap();
+        swept(&rig).await;
         assert_eq!(stored::<Grant>(&rig).await, 1);
         assert_eq!(answer(&mut alice, &page, "allow").await.status, StatusCode::BAD_REQUEST);
         rig.seconds.fetch_add(31 * 24 * 3600, Relaxed);
-        sweep::ended(&rig.store, rig.now()).await.unwrap();
+        swept(&rig).await;
         assert_eq!((stored::<Grant>(&rig).await, stored::<Due>(&rig).await), (0, 0));
     }
     let page = page(&mut alice, &long, &[]).await;

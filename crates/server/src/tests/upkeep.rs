@@ -28,7 +28,9 @@ async fn noted(rig: &Rig, events: usize) {
 }
 
 async fn sweep_once(rig: &Rig, config: &ServerConfig, counters: &Counters) {
-    sweep::once(&rig.store, config, counters, rig.now()).await.unwrap();
+    sweep::once(&rig.store, config, counters, &mut sweep::Walk::default(), rig.now())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -79,7 +81,7 @@ async fn a_sweep_leaves_nothing_of_what_is_over_and_counts_it() {
     assert!(rig.store.scan::<Due>(b"", None, 10).await.unwrap().records.is_empty());
     assert!(rig.store.scan::<Code>(b"", None, 10).await.unwrap().records.is_empty());
     assert!(rig.store.scan::<Grant>(b"", None, 10).await.unwrap().records.is_empty());
-    assert_eq!(rig.store.next_anchored_node(None).await.unwrap(), None);
+    assert_eq!(rig.store.next_anchored(None).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -140,8 +142,7 @@ async fn a_deleted_client_takes_its_grants_codes_and_tokens_along() {
     let gone = alice.send(Method::DELETE, &path, &auth, "").await;
     assert_eq!((gone.status, gone.text.as_str()), (StatusCode::NO_CONTENT, ""));
 
-    assert!(rig.store.scan::<Grant>(b"", None, 10).await.unwrap().records.is_empty());
-    assert_eq!(rig.counters().records_ended, 1);
+    assert_eq!(rig.counters().records_ended, 0, "nothing has to be written");
     let info = alice
         .send(Method::GET, "/userinfo", &[("authorization", &access)], "")
         .await;

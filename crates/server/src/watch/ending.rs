@@ -2,19 +2,16 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    caller::Owner,
-    client::{Client, ClientId},
     footing::{Footing, Rests, Verdict},
     grant::{Code, Grant},
     opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{Anchor, CommitError, Due, DueKind, Found, Held, Reads, Record, StoreError, Txn};
+use countersign_store::{Due, DueKind, Reads, Record, StoreError, Txn};
 use time::OffsetDateTime;
 
-use super::{PAGE, Sight, Watcher};
-use crate::{app::App, counters::bump};
+use super::{Sight, Watcher};
 
 /// A record that can be ended.
 pub(crate) trait Ending: Record + Rests + Sized {
@@ -64,18 +61,12 @@ impl Ending for Code {
         self.forgotten_at()
     }
 
-    fn settle(&self, txn: &mut Txn) {
-        txn.delete::<Held>(Held::code(self).id());
-    }
-
     /// It stays as spent: its ticket is answered, whatever became of the answer.
     fn end(&self, txn: &mut Txn) -> Result<(), StoreError> {
         txn.put(&Self {
             spent: true,
             ..self.clone()
-        })?;
-        self.settle(txn);
-        Ok(())
+        })
     }
 }
 
@@ -91,8 +82,13 @@ impl Ending for Grant {
         self.forgotten_at()
     }
 
-    fn settle(&self, txn: &mut Txn) {
-        txn.delete::<Held>(Held::grant(self).id());
+    /// It stays until its time is over, as one that its owner took back: the record shows what its refresh tokens were,
+    /// and that the question was answered from which it came.
+    fn end(&self, txn: &mut Txn) -> Result<(), StoreError> {
+        txn.put(&Self {
+            revoked: true,
+            ..self.clone()
+        })
     }
 }
 
@@ -210,23 +206,28 @@ fn about<R: Ending>(what: &str, footing: &Footing<'_>, now: OffsetDateTime) -> A
     audit
 }
 
-/// Reads one entry of the index and decides about its record.
-pub(super) async fn sight(watcher: &mut Watcher, found: &Found, now: OffsetDateTime) -> Result<Sight, StoreError> {
-    match found.kind {
-        DueKind::Code => of::<Code>(watcher, found, now).await,
-        DueKind::Grant => of::<Grant>(watcher, found, now).await,
-        DueKind::Session => of::<Session>(watcher, found, now).await,
-        DueKind::Remembered => of::<Remembered>(watcher, found, now).await,
-        DueKind::Opaque => of::<OpaqueToken>(watcher, found, now).await,
+/// Reads a record and decides about it.
+pub(super) async fn sight(
+    watcher: &mut Watcher,
+    kind: DueKind,
+    id: &str,
+    now: OffsetDateTime,
+) -> Result<Sight, StoreError> {
+    match kind {
+        DueKind::Code => of::<Code>(watcher, id, now).await,
+        DueKind::Grant => of::<Grant>(watcher, id, now).await,
+        DueKind::Session => of::<Session>(watcher, id, now).await,
+        DueKind::Remembered => of::<Remembered>(watcher, id, now).await,
+        DueKind::Opaque => of::<OpaqueToken>(watcher, id, now).await,
         // Not in the index.
         DueKind::Form | DueKind::Assertion | DueKind::Pushed => Ok(Sight::Stands),
     }
 }
 
-async fn of<R: Ending>(watcher: &mut Watcher, found: &Found, now: OffsetDateTime) -> Result<Sight, StoreError> {
+async fn of<R: Ending>(watcher: &mut Watcher, id: &str, now: OffsetDateTime) -> Result<Sight, StoreError> {
     let store = watcher.app.store.clone();
     let mut reads = store.reads();
-    let record = reads.get::<R>(&found.id).await?;
+    let record = reads.get::<R>(id).await?;
     let Some(record) = record.filter(|record| record.is_open(now)) else {
         return Ok(Sight::Moved);
     };
@@ -234,66 +235,5 @@ async fn of<R: Ending>(watcher: &mut Watcher, found: &Found, now: OffsetDateTime
         Verdict::Stands => Ok(Sight::Stands),
         Verdict::Narrowed(scopes) => Ok(Sight::Lost(Box::new(Loss::narrowed(reads, record, scopes, now)?))),
         Verdict::Ends(reason) => Ok(Sight::Lost(Box::new(Loss::ended(reads, &record, reason, now)?))),
-    }
-}
-
-/// Which grants of a client end with it.
-pub(crate) enum Whose<'a> {
-    /// All: the client was deleted. Its codes are worth nothing without it.
-    Everybody,
-    /// Those that an administrator's publication gave to others than the owner.
-    OthersThan(&'a Owner),
-}
-
-/// Ends grants of a client whose record no longer carries them; says how many.
-///
-/// # Errors
-/// [`StoreError`]; what was ended until then stays so.
-pub(crate) async fn end_of_client(
-    app: &App,
-    client: &ClientId,
-    whose: &Whose<'_>,
-    now: OffsetDateTime,
-) -> Result<usize, StoreError> {
-    // Somebody else's client is not deleted by whoever asked for it.
-    let stands = app.store.reads().get::<Client>(client.as_str()).await?.is_some();
-    if stands && matches!(whose, Whose::Everybody) {
-        return Ok(0);
-    }
-    let anchor = Anchor::Client(client.as_str());
-    let reason = match whose {
-        Whose::Everybody => "its client was deleted",
-        Whose::OthersThan(_) => "its client is no longer published",
-    };
-    let mut ended = 0;
-    let mut position = None;
-    loop {
-        let page = app.store.resting_on(&anchor, position.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(ended) };
-        position = Some(last.position.clone());
-        for found in &page {
-            let mut reads = app.store.reads();
-            let grant = reads.get::<Grant>(&found.id).await?.filter(|grant| {
-                let authorization = &grant.authorization;
-                match whose {
-                    Whose::Everybody => true,
-                    Whose::OthersThan(owner) => {
-                        authorization.subject.owner != **owner && authorization.published_by.is_none()
-                    }
-                }
-            });
-            let Some(grant) = grant else { continue };
-            let mut loss = Loss::ended(reads, &grant, reason.into(), now)?;
-            match app.store.commit(loss.take()).await {
-                Ok(_) => {
-                    ended += 1;
-                    bump(&app.counters.records_ended);
-                    loss.log();
-                }
-                // It was refreshed at this moment, for the last time.
-                Err(CommitError::Conflict(_)) => position = None,
-                Err(CommitError::Store(error)) => return Err(error),
-            }
-        }
     }
 }

@@ -1,15 +1,19 @@
+use countersign_oauth::{
+    grant::{GrantId, NodeTag},
+    secret::SecretHash,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{OpenOptions, Record};
 
-/// Something that rests on nodes and a client.
+/// Something that rests on nodes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Thing {
     id: String,
     nodes: Vec<String>,
-    client: String,
     over: bool,
 }
 
@@ -22,12 +26,10 @@ impl Record for Thing {
     }
 
     fn resting(&self) -> Option<Resting<'_>> {
-        let mut on: Vec<_> = self.nodes.iter().map(|node| Anchor::Node(node)).collect();
-        on.push(Anchor::Client(&self.client));
         Some(Resting {
-            kind: DueKind::Grant,
+            kind: DueKind::Session,
             live: !self.over,
-            on,
+            on: self.nodes.iter().map(String::as_str).collect(),
         })
     }
 }
@@ -36,7 +38,6 @@ fn thing(id: &str, nodes: &[&str]) -> Thing {
     Thing {
         id: id.into(),
         nodes: nodes.iter().map(ToString::to_string).collect(),
-        client: "c".into(),
         over: false,
     }
 }
@@ -60,19 +61,16 @@ async fn commit(store: &Store, change: impl FnOnce(&mut Txn)) {
     store.commit(txn).await.unwrap();
 }
 
-async fn on(store: &Store, anchor: &Anchor<'_>) -> Vec<String> {
-    let found = store.resting_on(anchor, None, 100).await.unwrap();
+async fn on(store: &Store, node: &str) -> Vec<String> {
+    let found = store.resting_on(node, None, None, 100).await.unwrap();
     found.into_iter().map(|found| found.id).collect()
 }
 
 async fn nodes(store: &Store) -> Vec<String> {
-    let mut nodes: Vec<String> = Vec::new();
-    while let Some(node) = store
-        .next_anchored_node(nodes.last().map(String::as_str))
-        .await
-        .unwrap()
-    {
-        nodes.push(node);
+    let (mut nodes, mut last) = (Vec::new(), None);
+    while let Some(next) = store.next_anchored(last.as_ref()).await.unwrap() {
+        nodes.push(next.node.clone());
+        last = Some(next);
     }
     nodes
 }
@@ -87,10 +85,9 @@ async fn records_are_found_by_what_they_rest_on_as_long_as_they_are_live() {
             }
         })
         .await;
-        assert_eq!(on(&store, &Anchor::Node("n1")).await, ["1", "3"]);
-        assert_eq!(on(&store, &Anchor::Node("n10")).await, ["2"]);
-        assert_eq!(on(&store, &Anchor::Node("n")).await, [""; 0]);
-        assert_eq!(on(&store, &Anchor::Client("c")).await, ["1", "2", "3"]);
+        assert_eq!(on(&store, "n1").await, ["1", "3"]);
+        assert_eq!(on(&store, "n10").await, ["2"]);
+        assert_eq!(on(&store, "n").await, [""; 0]);
         assert_eq!(nodes(&store).await, ["n1", "n10", "n2"]);
 
         commit(&store, |txn| {
@@ -102,7 +99,7 @@ async fn records_are_found_by_what_they_rest_on_as_long_as_they_are_live() {
             txn.remove(&thing("2", &["n10"]));
         })
         .await;
-        assert_eq!(on(&store, &Anchor::Node("n1")).await, ["3"]);
+        assert_eq!(on(&store, "n1").await, ["3"]);
         assert_eq!(nodes(&store).await, ["n1", "n2"]);
         assert!(store.reads().get::<Thing>("1").await.unwrap().is_some());
         assert!(store.reads().get::<Thing>("2").await.unwrap().is_none());
@@ -119,23 +116,24 @@ async fn a_search_goes_on_where_it_stopped_and_forgets_what_it_is_told_to() {
             }
         })
         .await;
-        let anchor = Anchor::Node("n");
         let mut seen = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = store.resting_on(&anchor, after.as_deref(), 10).await.unwrap();
+            let page = store
+                .resting_on("n", Some(DueKind::Session), after.as_deref(), 10)
+                .await
+                .unwrap();
             let Some(last) = page.last() else { break };
-            assert_eq!(last.kind, DueKind::Grant);
+            assert_eq!(last.kind, DueKind::Session);
             after = Some(last.position.clone());
             commit(&store, |txn| {
-                page.iter().for_each(|found| txn.forget_resting(&anchor, found))
+                page.iter().for_each(|found| txn.forget_resting("n", found))
             })
             .await;
             seen.extend(page.into_iter().map(|found| found.id));
         }
         assert_eq!(seen, (0..25).map(|index| format!("{index:02}")).collect::<Vec<_>>());
         assert!(nodes(&store).await.is_empty());
-        assert_eq!(on(&store, &Anchor::Client("c")).await.len(), 25);
         store.close().await;
     }
 }
@@ -146,13 +144,64 @@ async fn a_record_that_is_written_again_writes_no_entry_again() {
         commit(&store, |txn| txn.put(&thing("1", &["n"])).unwrap()).await;
         let prefix = Key::new(RESTING, "");
         let first = store.entries(&prefix, None, 10).unwrap();
-        assert_eq!(first.len(), 2);
+        assert_eq!(first.len(), 1);
         commit(&store, |txn| txn.put(&thing("1", &["n"])).unwrap()).await;
         assert_eq!(
             store.entries(&prefix, None, 10).unwrap(),
             first,
             "with the version of the first write"
         );
+        store.close().await;
+    }
+}
+
+fn grant(node: &str, redeemed_at: &str, handle: u8) -> Grant {
+    let subject = json!({"node_id": node, "owner": {"user": 1}, "label": "alice"});
+    serde_json::from_value(json!({
+        "id": GrantId::of(NodeTag::of(node), &[handle; 16]), "node_id": redeemed_at, "expires_at": 10, "revoked": false,
+        "refresh": null, "code": SecretHash::of("code"),
+        "authorization": {
+            "client": "c", "subject": subject, "scopes": [], "resources": [], "nonce": null, "auth_time": 0,
+        },
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn grants_are_found_below_their_nodes_tag_and_have_an_entry_for_other_nodes_only() {
+    let mut txn = Txn::new();
+    txn.put(&grant("n1", "n1", 0)).unwrap();
+    assert_eq!(txn.changes.len(), 1, "new or refreshed, a grant is one write");
+    for (store, _folder) in stores() {
+        let there = grant("n3", "n4", 7);
+        commit(&store, |txn| {
+            txn.put(&thing("1", &["n1"])).unwrap();
+            for handle in 0..5 {
+                txn.put(&grant("n1", "n1", handle)).unwrap();
+                txn.put(&grant("n2", "n2", handle)).unwrap();
+            }
+            txn.put(&there).unwrap();
+        })
+        .await;
+        let mut found = nodes(&store).await;
+        assert_eq!(found[..2], ["n1", "n4"], "of the index");
+        found[2..].sort();
+        assert_eq!(found[2..], ["n1", "n2", "n3"], "of the grants, one search for each");
+        assert_eq!(on(&store, "n1").await, ["1"]);
+        assert_eq!(on(&store, "n2").await, [""; 0]);
+        assert_eq!(on(&store, "n4").await, [there.id.as_str()]);
+        assert_eq!(store.resting_on("n1", Some(DueKind::Code), None, 9).await.unwrap(), []);
+        let below = store
+            .scan::<Grant>(NodeTag::of("n2").to_text().as_bytes(), None, 100)
+            .await
+            .unwrap();
+        assert_eq!(below.records.len(), 5);
+
+        let revoked = Grant { revoked: true, ..there };
+        commit(&store, |txn| txn.put(&revoked).unwrap()).await;
+        assert_eq!(on(&store, "n4").await, [""; 0]);
+        commit(&store, |txn| txn.remove(&revoked)).await;
+        assert_eq!(nodes(&store).await.len(), 3);
         store.close().await;
     }
 }
