@@ -176,7 +176,7 @@ struct Stored {
 
 impl Record for Stored {
     const TABLE: &'static str = "server";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         ID.into()

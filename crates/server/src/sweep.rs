@@ -62,6 +62,7 @@ pub(crate) async fn once(
     let expired = clients(store, now).await?;
     add(&counters.clients_expired, expired);
     let pruned = audit(store, config, now).await?;
+    store.tidy().await;
     add(&counters.audit_pruned, pruned);
     let swept = ended(store, now).await? + walk.go_on(store, now).await?;
     add(&counters.records_swept, swept);
@@ -224,15 +225,16 @@ pub(crate) async fn audit(store: &Store, config: &ServerConfig, now: OffsetDateT
     loop {
         let excess = store.audit_count().await?.saturating_sub(config.limits.audit_records);
         let excess = usize::try_from(excess).unwrap_or(STEP);
-        let page = store.audit(None, STEP).await?;
-        let is_old = |line: &str| serde_json::from_str::<AuditRecord>(line).map_or(true, |record| record.at < oldest);
-        let over = page.iter().enumerate();
-        let over = over.take_while(|(index, (_, line))| *index < excess || is_old(line));
+        let is_old =
+            |line: &String| serde_json::from_str::<AuditRecord>(line).map_or(true, |record| record.at < oldest);
         let mut txn = Txn::new();
         let mut step = 0;
-        for (_, (position, _)) in over {
-            txn.prune_audit(position);
-            step += 1;
+        for lines in store.oldest_audit(STEP).await? {
+            if step + lines.lines.len() > excess && !lines.lines.iter().all(is_old) {
+                break;
+            }
+            step += lines.lines.len();
+            txn.forget_audit(&lines);
         }
         if step == 0 {
             return Ok(pruned);

@@ -1,5 +1,6 @@
 //! What a database must offer: ordered bytes, atomic batches, and a call after which they are on disk.
 
+pub(crate) mod buffered;
 pub(crate) mod memory;
 pub(crate) mod sled;
 
@@ -11,12 +12,15 @@ pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 /// A key with its value.
 pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 
-/// An ordered map of bytes. Only the writer thread calls `apply` and `sync`.
+/// An ordered map of bytes. Only the writer thread calls `apply`, `sync`, `tidy` and `close`.
 pub(crate) trait Backend: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Up to `limit` entries whose keys begin with `prefix` and sort after `after`, in order.
+    /// Up to `limit` entries whose keys begin with `prefix` and sort after `after`, in order and of one moment.
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// The first entries whose keys begin with `prefix`, of those that stay under their key until they are deleted.
+    fn settled(&self, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, StoreError>;
 
     /// Makes all changes visible at once.
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError>;
@@ -24,6 +28,17 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Returns when everything that was applied survives a power cut.
     fn sync(&self) -> Result<(), StoreError>;
 
+    /// Begins to bring in order what was left for later.
+    fn tidy(&self) -> Result<(), StoreError>;
+
+    /// Brings everything in order; nothing is applied afterwards.
+    fn close(&self) -> Result<(), StoreError>;
+
     /// Bytes on disk, 0 where there is none.
     fn size(&self) -> u64;
+}
+
+/// Where a scan begins.
+pub(crate) fn start<'a>(prefix: &'a [u8], after: Option<&'a [u8]>) -> std::ops::Bound<&'a [u8]> {
+    after.map_or(std::ops::Bound::Included(prefix), std::ops::Bound::Excluded)
 }

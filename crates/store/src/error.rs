@@ -18,6 +18,9 @@ pub enum StoreError {
         /// Why.
         reason: Arc<str>,
     },
+    /// A transaction that changes more than the journal has room for.
+    #[error("a transaction changes {0} bytes, which is too much for one")]
+    TooLarge(usize),
     /// An earlier write failed, so what is on disk is uncertain; only a restart finds out.
     #[error("the store stopped after a failed write; restart the server")]
     Stopped,
@@ -106,6 +109,16 @@ pub enum OpenError {
         /// Checkpoint in `store.json`.
         manifest: u64,
     },
+    /// Neither journal goes on where the database ends.
+    #[error(
+        "the journal {path} and its sibling do not go on after checkpoint {settled}, where the database ends: one of them was restored or cut without the other; restore the whole state folder from one backup"
+    )]
+    Journal {
+        /// One of the two files.
+        path: PathBuf,
+        /// Up to where the database has everything.
+        settled: u64,
+    },
     /// The state belongs to another node.
     #[error(
         "the state in {path} belongs to the node with machine key {stored}, this node has {ours}; use the state folder of this node, or restore its machine key"
@@ -127,6 +140,16 @@ pub enum OpenError {
         found: u32,
         /// The latest that this version knows.
         known: u32,
+    },
+    /// Written before the first release, when nothing was promised.
+    #[error(
+        "the database in {path} has schema {found}, of a development version, which is no longer read; move {path} away to start afresh: clients register again"
+    )]
+    Development {
+        /// The store's folder.
+        path: PathBuf,
+        /// The schema on disk.
+        found: u32,
     },
     /// The writer could not be started, or a first read failed.
     #[error(transparent)]

@@ -33,7 +33,7 @@ pub fn held_id(subject: &Subject, name: &str) -> Vec<u8> {
 
 impl Record for Session {
     const TABLE: &'static str = "session";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.hash.to_text())
@@ -46,7 +46,7 @@ impl Record for Session {
 
 impl Record for Remembered {
     const TABLE: &'static str = "remembered";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.mark())

@@ -22,6 +22,10 @@ impl Key {
         Self(bytes.into())
     }
 
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_vec()
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

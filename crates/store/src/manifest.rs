@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::OpenError;
 
 /// The layout of tables and keys that this version reads and writes.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 
 const NAME: &str = "store.json";
 

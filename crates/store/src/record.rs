@@ -1,7 +1,7 @@
-//! How a record stands in the database: the version of its last write, then JSON that says its own format.
+//! How a record stands in the database: the version of its last write (8 bytes), its format (2 bytes), then JSON. Numbers
+//! are big-endian.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{error::StoreError, key::Key, resting::Resting};
 
@@ -13,7 +13,7 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
     /// The table, a short name that never changes.
     const TABLE: &'static str;
     /// The format that this version writes.
-    const FORMAT: u32;
+    const FORMAT: u16;
 
     /// The id within its table.
     fn id(&self) -> Vec<u8>;
@@ -27,7 +27,7 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
     ///
     /// # Errors
     /// A phrase that says why it cannot.
-    fn upgrade(format: u32, _json: &str) -> Result<Self, String> {
+    fn upgrade(format: u16, _json: &str) -> Result<Self, String> {
         Err(format!("format {format} is unknown to this version"))
     }
 }
@@ -40,53 +40,41 @@ impl Version {
     pub(crate) const ABSENT: Self = Self(0);
 }
 
-#[derive(Serialize)]
-struct Written<'a, R> {
-    f: u32,
-    r: &'a R,
-}
-
-#[derive(Deserialize)]
-struct Read<'a> {
-    f: u32,
-    #[serde(borrow)]
-    r: &'a RawValue,
-}
-
 pub(crate) fn key<R: Record>(id: &[u8]) -> Key {
     Key::new(R::TABLE, id)
 }
 
-/// The JSON part of a stored record.
-pub(crate) fn to_json<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(&Written {
-        f: R::FORMAT,
-        r: record,
-    })
-    .map_err(|error| unreadable::<R>(&error))
+/// What is stored of a record behind its version.
+pub(crate) fn to_body<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+    let mut body = R::FORMAT.to_be_bytes().to_vec();
+    serde_json::to_writer(&mut body, record).map_err(|error| unreadable::<R>(&error))?;
+    Ok(body)
 }
 
-/// Puts the version before the JSON.
-pub(crate) fn seal(version: Version, json: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(8 + json.len());
+/// Puts the version before what is stored.
+pub(crate) fn seal(version: Version, body: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(8 + body.len());
     stored.extend_from_slice(&version.0.to_be_bytes());
-    stored.extend_from_slice(json);
+    stored.extend_from_slice(body);
     stored
 }
 
-/// Takes version and JSON of a stored record apart.
+/// Takes a stored record apart again.
 pub(crate) fn unseal(stored: &[u8]) -> Option<(Version, &[u8])> {
-    let (version, json) = stored.split_first_chunk::<8>()?;
-    Some((Version(u64::from_be_bytes(*version)), json))
+    let (version, body) = stored.split_first_chunk::<8>()?;
+    Some((Version(u64::from_be_bytes(*version)), body))
 }
 
 pub(crate) fn decode<R: Record>(stored: &[u8]) -> Result<(Version, R), StoreError> {
-    let (version, json) = unseal(stored).ok_or_else(|| unreadable::<R>(&"it is cut short"))?;
-    let read: Read<'_> = serde_json::from_slice(json).map_err(|error| unreadable::<R>(&error))?;
-    let record = if read.f == R::FORMAT {
-        serde_json::from_str(read.r.get()).map_err(|error| unreadable::<R>(&error))?
+    let cut = || unreadable::<R>(&"it is cut short");
+    let (version, body) = unseal(stored).ok_or_else(cut)?;
+    let (format, json) = body.split_first_chunk::<2>().ok_or_else(cut)?;
+    let format = u16::from_be_bytes(*format);
+    let record = if format == R::FORMAT {
+        serde_json::from_slice(json).map_err(|error| unreadable::<R>(&error))?
     } else {
-        R::upgrade(read.f, read.r.get()).map_err(|reason| unreadable::<R>(&reason))?
+        let json = std::str::from_utf8(json).map_err(|error| unreadable::<R>(&error))?;
+        R::upgrade(format, json).map_err(|reason| unreadable::<R>(&reason))?
     };
     Ok((version, record))
 }

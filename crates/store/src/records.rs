@@ -20,7 +20,7 @@ use crate::{record::Record, resting::Resting};
 
 impl Record for Client {
     const TABLE: &'static str = "client";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.id.as_str().into()
@@ -45,7 +45,7 @@ impl ByOwner {
 
 impl Record for ByOwner {
     const TABLE: &'static str = "client-by-owner";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         let mut id = Self::prefix(&self.owner);
@@ -71,7 +71,7 @@ pub struct UnusedUntil {
 
 impl Record for UnusedUntil {
     const TABLE: &'static str = "client-unused";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         let mut id = by_time(self.at);
@@ -82,7 +82,7 @@ impl Record for UnusedUntil {
 
 impl Record for Form {
     const TABLE: &'static str = "form";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
@@ -91,7 +91,7 @@ impl Record for Form {
 
 impl Record for Code {
     const TABLE: &'static str = "code";
-    const FORMAT: u32 = 2;
+    const FORMAT: u16 = 2;
 
     fn id(&self) -> Vec<u8> {
         self.id.to_text().into()
@@ -105,7 +105,7 @@ impl Record for Code {
 
 impl Record for Grant {
     const TABLE: &'static str = "grant";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.id.as_str().into()
@@ -128,7 +128,7 @@ pub(crate) fn resting<'a>(kind: DueKind, live: bool, footing: &Footing<'a>) -> R
 
 impl Record for Spent {
     const TABLE: &'static str = "assertion";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         format!("{}\0{}", self.client, self.jti.to_text()).into_bytes()
@@ -137,7 +137,7 @@ impl Record for Spent {
 
 impl Record for Pushed {
     const TABLE: &'static str = "pushed";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
@@ -146,7 +146,7 @@ impl Record for Pushed {
 
 impl Record for OpaqueToken {
     const TABLE: &'static str = "opaque";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.hash.to_text().into_bytes()
@@ -204,7 +204,7 @@ impl DueKind {
 
 impl Record for Due {
     const TABLE: &'static str = "due";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         let mut id = by_time(self.at);

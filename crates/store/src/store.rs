@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    backend::{Backend, Entry, memory::Memory, sled::Sled},
+    backend::{Backend, Entry, buffered::Buffered, memory::Memory, sled::Sled},
     error::{CommitError, OpenError, StoreError},
     key::Key,
     manifest::{self, Manifest},
     record::{self, Record, Version},
-    txn::{AUDIT, AUDIT_COUNT, COUNTERS, Txn},
+    settle::Settler,
+    txn::{COUNTERS, Txn},
     writer::{self, Handle},
 };
 
@@ -66,7 +67,7 @@ pub(crate) struct Meta {
 
 impl Record for Meta {
     const TABLE: &'static str = "meta";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         Self::ID.into()
@@ -83,7 +84,7 @@ pub(crate) struct Sequence(pub(crate) u64);
 
 impl Record for Sequence {
     const TABLE: &'static str = "meta";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         Self::ID.into()
@@ -114,13 +115,10 @@ impl Store {
             }
             (None, false) => new_manifest(options)?,
         };
-        let backend = Sled::open(&database, options.cache_bytes)?;
-        let checkpoint = check_database(&backend, &manifest, &database)?;
-        let keeper = writer::Keeper {
-            folder: folder.clone(),
-            manifest: Manifest { checkpoint, ..manifest },
-        };
-        Ok(Self::start(Arc::new(backend), Some(keeper))?)
+        let sled = Sled::open(&database, options.cache_bytes)?;
+        let checkpoint = check_database(&sled, &manifest, &database)?;
+        let settler = Settler::new(folder.clone(), Manifest { checkpoint, ..manifest });
+        Ok(Self::start(Arc::new(Buffered::open(folder, sled, settler)?))?)
     }
 
     /// A store that lives in memory only.
@@ -128,11 +126,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the writer thread cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Self::start(Arc::new(Memory::default()), None)
+        Self::start(Arc::new(Memory::default()))
     }
 
-    fn start(backend: Arc<dyn Backend>, keeper: Option<writer::Keeper>) -> Result<Self, StoreError> {
-        let writer = Arc::new(writer::start(Arc::clone(&backend), keeper)?);
+    fn start(backend: Arc<dyn Backend>) -> Result<Self, StoreError> {
+        let writer = Arc::new(writer::start(Arc::clone(&backend))?);
         Ok(Self { backend, writer })
     }
 
@@ -175,26 +173,9 @@ impl Store {
         self.backend.scan(prefix.as_bytes(), after, limit)
     }
 
-    /// The audit records, oldest first, as JSON, from `after` (a position that an earlier call gave) on.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn audit(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
-        let prefix = Key::new(AUDIT, "");
-        let entries = self.backend.scan(prefix.as_bytes(), after, limit)?;
-        let lines = entries.into_iter().filter_map(|(key, value)| {
-            let (_, json) = record::unseal(&value)?;
-            Some((key, String::from_utf8_lossy(json).into_owned()))
-        });
-        Ok(lines.collect())
-    }
-
-    /// How many audit records are kept.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn audit_count(&self) -> Result<u64, StoreError> {
-        self.reads().counter(AUDIT_COUNT).await
+    /// The first raw entries under `prefix`, of those that stay under their key until they are deleted.
+    pub(crate) fn settled(&self, prefix: &Key, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.backend.settled(prefix.as_bytes(), limit)
     }
 
     /// Makes `txn` durable as a whole, or changes nothing. When this returns `Ok`, it survives a power cut.
@@ -220,7 +201,12 @@ impl Store {
         self.backend.size()
     }
 
-    /// Waits for what is queued, writes a last checkpoint and stops the writer. Later commits are refused.
+    /// To be called once a minute or so: moves what has waited in the journal for long, also when little is written.
+    pub async fn tidy(&self) {
+        self.writer.tidy().await;
+    }
+
+    /// Waits for what is queued, moves the journal into the database and stops the writer. Later commits are refused.
     pub async fn close(&self) {
         self.writer.close().await;
     }
@@ -314,6 +300,12 @@ fn check_manifest(
         return Err(OpenError::Schema {
             found: manifest.schema,
             known: manifest::SCHEMA,
+        });
+    }
+    if manifest.schema < manifest::SCHEMA {
+        return Err(OpenError::Development {
+            path: options.folder.clone(),
+            found: manifest.schema,
         });
     }
     if manifest.node != options.node {

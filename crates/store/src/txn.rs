@@ -49,6 +49,9 @@ pub(crate) const AUDIT_COUNT: &str = "audit";
 /// The table of audit records.
 pub(crate) const AUDIT: &str = "audit";
 
+/// What an entry takes beside key and value, at most.
+const ENTRY: usize = 32;
+
 impl Txn {
     /// A transaction that expects and changes nothing yet.
     pub fn new() -> Self {
@@ -60,9 +63,9 @@ impl Txn {
     /// # Errors
     /// [`StoreError::Record`] for a record that has no JSON form.
     pub fn put<R: Record>(&mut self, record: &R) -> Result<(), StoreError> {
-        let json = record::to_json(record)?;
+        let body = record::to_body(record)?;
         let id = record.id();
-        self.changes.push((record::key::<R>(&id), Write::Put(json)));
+        self.changes.push((record::key::<R>(&id), Write::Put(body)));
         if let Some(resting) = record.resting() {
             self.index(&id, &resting);
         }
@@ -127,11 +130,14 @@ impl Txn {
         Ok(())
     }
 
-    /// Removes the audit record at a position that [`Store::audit`](crate::Store::audit) gave.
-    pub fn prune_audit(&mut self, position: &[u8]) {
-        if position.starts_with(Key::new(AUDIT, "").as_bytes()) {
-            self.changes.push((Key::raw(position), Write::Delete));
-            self.count(AUDIT_COUNT, -1, None);
-        }
+    /// Bytes that it takes in the journal, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let changes = self.changes.iter().map(|(key, write)| match write {
+            Write::Put(body) => ENTRY + key.as_bytes().len() + body.len(),
+            Write::Delete | Write::Ensure => ENTRY + key.as_bytes().len(),
+        });
+        let audit = self.audit.iter().map(|json| 2 * ENTRY + json.len());
+        let counts = self.counts.iter().map(|count| 2 * ENTRY + count.key.as_bytes().len());
+        changes.chain(audit).chain(counts).sum()
     }
 }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -15,31 +14,29 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    backend::Backend,
+    audit,
+    backend::{Backend, Change},
     error::{CommitError, StoreError},
+    journal,
     key::Key,
-    manifest::{self, Manifest},
     record::{self, Version},
-    store::{Committed, Meta, Sequence},
-    txn::{AUDIT, Txn, Write},
+    store::{Committed, Sequence},
+    txn::{Txn, Write},
 };
 
 const QUEUE: usize = 1024;
+/// Transactions of one batch at most, and bytes of changes from which on it takes no more.
 const BATCH: usize = 256;
-/// How many commits may pass between two checkpoints: what a cut database could lose unnoticed.
-const COMMITS_PER_CHECKPOINT: u64 = 4096;
+const BATCH_BYTES: usize = 1 << 20;
+/// What one transaction may change, in bytes: with a batch that takes no more, and the last sequence, it fits the journal.
+const MAX_TXN: usize = journal::MAX_CHANGES - BATCH_BYTES - 4096;
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
 enum Job {
     Commit(Txn, Reply),
+    Tidy,
     Close(oneshot::Sender<()>),
-}
-
-/// The manifest and where it is kept.
-pub(crate) struct Keeper {
-    pub(crate) folder: PathBuf,
-    pub(crate) manifest: Manifest,
 }
 
 /// The way to the writer thread, which ends when this is dropped.
@@ -61,6 +58,11 @@ impl Handle {
         self.failed.clone()
     }
 
+    pub(crate) async fn tidy(&self) {
+        // A writer that is gone has nothing to tidy.
+        let _ = self.jobs.send(Job::Tidy).await;
+    }
+
     pub(crate) async fn close(&self) {
         let (reply, answer) = oneshot::channel();
         if self.jobs.send(Job::Close(reply)).await.is_ok() {
@@ -80,20 +82,14 @@ impl Drop for Handle {
     }
 }
 
-pub(crate) fn start(backend: Arc<dyn Backend>, keeper: Option<Keeper>) -> Result<Handle, StoreError> {
+pub(crate) fn start(backend: Arc<dyn Backend>) -> Result<Handle, StoreError> {
     let sequence = match backend.get(record::key::<Sequence>(Sequence::ID).as_bytes())? {
         Some(stored) => record::decode::<Sequence>(&stored)?.1.0,
         None => 0,
     };
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failing, failed) = watch::channel(false);
-    let mut writer = Writer {
-        backend,
-        keeper,
-        sequence,
-        since_checkpoint: 0,
-    };
-    writer.checkpoint()?;
+    let writer = Writer { backend, sequence };
     let thread = thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || writer.run(queue, &failing))?;
@@ -106,102 +102,111 @@ pub(crate) fn start(backend: Arc<dyn Backend>, keeper: Option<Keeper>) -> Result
 
 struct Writer {
     backend: Arc<dyn Backend>,
-    keeper: Option<Keeper>,
     sequence: u64,
-    since_checkpoint: u64,
 }
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Job>, failing: &watch::Sender<bool>) {
-        let mut batch = Vec::with_capacity(BATCH);
         let mut closing = None;
         while closing.is_none() {
             let Some(first) = queue.blocking_recv() else { break };
-            for job in std::iter::once(first)
-                .chain(std::iter::from_fn(|| queue.try_recv().ok()))
-                .take(BATCH)
-            {
-                match job {
-                    Job::Commit(txn, reply) => batch.push((txn, reply)),
-                    Job::Close(reply) => closing = Some(reply),
-                }
-            }
-            if let Err(error) = self.commit_batch(&mut batch) {
+            let jobs = std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok()));
+            if let Err(error) = self.work(jobs.take(BATCH), &mut closing) {
                 tracing::error!(%error, "a write to the database failed; the server stops, restart it");
                 failing.send_replace(true);
                 return;
             }
         }
-        if let Err(error) = self.checkpoint() {
-            tracing::error!(%error, "the last checkpoint of the database failed");
-        }
         if let Some(reply) = closing {
+            if let Err(error) = self.backend.close() {
+                tracing::error!(%error, "the database could not be closed; the journal keeps what it lacks");
+            }
             let _ = reply.send(());
         }
     }
 
-    /// On an error some of the batch may be on disk; its replies are dropped, which their owners see as `Stopped`.
-    fn commit_batch(&mut self, batch: &mut Vec<(Txn, Reply)>) -> Result<(), StoreError> {
-        let mut pending = Pending::new(&*self.backend);
-        let mut conflicts = Vec::new();
-        let mut accepted = Vec::with_capacity(batch.len());
-        for (txn, reply) in batch.drain(..) {
-            match pending.admit(txn, self.sequence + 1) {
-                Ok(()) => {
-                    self.sequence += 1;
-                    accepted.push((
-                        reply,
-                        Committed {
-                            sequence: self.sequence,
-                        },
-                    ));
+    fn work(
+        &mut self,
+        jobs: impl Iterator<Item = Job>,
+        closing: &mut Option<oneshot::Sender<()>>,
+    ) -> Result<(), StoreError> {
+        let backend = Arc::clone(&self.backend);
+        let mut batch = Batch::new(&*backend);
+        let mut tidies = false;
+        for job in jobs {
+            match job {
+                Job::Commit(txn, reply) => {
+                    if batch.bytes >= BATCH_BYTES {
+                        std::mem::replace(&mut batch, Batch::new(&*backend)).commit(self.sequence)?;
+                    }
+                    batch.take(txn, reply, &mut self.sequence)?;
                 }
-                Err(CommitError::Conflict(key)) => conflicts.push((reply, key)),
-                Err(CommitError::Store(error)) => return Err(error),
+                Job::Tidy => tidies = true,
+                Job::Close(reply) => *closing = Some(reply),
             }
         }
-        if !accepted.is_empty() {
-            let json = record::to_json(&Sequence(self.sequence))?;
-            pending.set(
-                record::key::<Sequence>(Sequence::ID),
-                Some(record::seal(Version(self.sequence), &json)),
-            );
-            self.backend.apply(pending.into_changes())?;
+        batch.commit(self.sequence)?;
+        if tidies { self.backend.tidy() } else { Ok(()) }
+    }
+}
+
+/// Transactions that become durable together.
+struct Batch<'a> {
+    pending: Pending<'a>,
+    accepted: Vec<(Reply, Committed)>,
+    conflicts: Vec<(Reply, Key)>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(backend: &'a dyn Backend) -> Self {
+        Self {
+            pending: Pending::new(backend),
+            accepted: Vec::new(),
+            conflicts: Vec::new(),
+            bytes: 0,
         }
-        // Only now: whoever decides again must see what it conflicted with.
-        for (reply, key) in conflicts {
-            let _ = reply.send(Err(CommitError::Conflict(key)));
-        }
-        if accepted.is_empty() {
+    }
+
+    /// Admits a transaction as the one after `sequence`, or refuses it.
+    fn take(&mut self, txn: Txn, reply: Reply, sequence: &mut u64) -> Result<(), StoreError> {
+        let bytes = txn.bytes();
+        if bytes > MAX_TXN {
+            let _ = reply.send(Err(StoreError::TooLarge(bytes).into()));
             return Ok(());
         }
-        self.backend.sync()?;
-        self.since_checkpoint += accepted.len() as u64;
-        for (reply, committed) in accepted {
-            let _ = reply.send(Ok(committed));
-        }
-        if self.since_checkpoint >= COMMITS_PER_CHECKPOINT {
-            self.checkpoint()?;
+        match self.pending.admit(txn, *sequence + 1) {
+            Ok(()) => {
+                *sequence += 1;
+                self.bytes += bytes;
+                self.accepted.push((reply, Committed { sequence: *sequence }));
+            }
+            Err(CommitError::Conflict(key)) => self.conflicts.push((reply, key)),
+            Err(CommitError::Store(error)) => return Err(error),
         }
         Ok(())
     }
 
-    /// Counts up in the database first, then in the manifest.
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
-        keeper.manifest.checkpoint += 1;
-        keeper.manifest.schema = manifest::SCHEMA;
-        let json = record::to_json(&Meta {
-            store_id: keeper.manifest.store_id.clone(),
-            schema: manifest::SCHEMA,
-            checkpoint: keeper.manifest.checkpoint,
-        })?;
-        let stored = record::seal(Version(self.sequence), &json);
-        self.backend
-            .apply(vec![(record::key::<Meta>(Meta::ID).as_bytes().into(), Some(stored))])?;
-        self.backend.sync()?;
-        manifest::save(&keeper.folder, &keeper.manifest)?;
-        self.since_checkpoint = 0;
+    /// On an error some of it may be on disk; its replies are dropped, which their owners see as `Stopped`.
+    fn commit(mut self, sequence: u64) -> Result<(), StoreError> {
+        let backend = self.pending.backend;
+        if !self.accepted.is_empty() {
+            let last = record::to_body(&Sequence(sequence))?;
+            let key = record::key::<Sequence>(Sequence::ID);
+            self.pending.set(key, Some(record::seal(Version(sequence), &last)));
+            backend.apply(self.pending.into_changes())?;
+        }
+        // Only now: whoever decides again must see what it conflicted with.
+        for (reply, key) in self.conflicts {
+            let _ = reply.send(Err(CommitError::Conflict(key)));
+        }
+        if self.accepted.is_empty() {
+            return Ok(());
+        }
+        backend.sync()?;
+        for (reply, committed) in self.accepted {
+            let _ = reply.send(Ok(committed));
+        }
         Ok(())
     }
 }
@@ -257,23 +262,21 @@ impl<'a> Pending<'a> {
         }
         for (key, write) in txn.changes {
             match write {
-                Write::Put(json) => self.set(key, Some(record::seal(version, &json))),
+                Write::Put(body) => self.set(key, Some(record::seal(version, &body))),
                 Write::Delete => self.set(key, None),
                 Write::Ensure if self.get(&key)?.is_some() => {}
                 Write::Ensure => self.set(key, Some(record::seal(version, &[]))),
             }
         }
-        for (index, json) in txn.audit.iter().enumerate() {
-            let mut id = sequence.to_be_bytes().to_vec();
-            id.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
-            self.set(Key::new(AUDIT, id), Some(record::seal(version, json)));
+        for (place, json) in txn.audit.iter().enumerate() {
+            self.set(audit::position(sequence, place), Some(record::seal(version, json)));
         }
         Ok(())
     }
 
-    fn into_changes(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    fn into_changes(self) -> Vec<Change> {
         let changes = self.changes.into_iter();
-        changes.map(|(key, value)| (key.as_bytes().to_vec(), value)).collect()
+        changes.map(|(key, value)| (key.into_bytes(), value)).collect()
     }
 }
 

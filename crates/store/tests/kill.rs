@@ -25,7 +25,7 @@ struct Line(u64);
 
 impl Record for Line {
     const TABLE: &'static str = "line";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.0.to_be_bytes().to_vec()

@@ -54,13 +54,13 @@ struct First {
 
 impl Record for Stored {
     const TABLE: &'static str = "signing-key";
-    const FORMAT: u32 = 2;
+    const FORMAT: u16 = 2;
 
     fn id(&self) -> Vec<u8> {
         self.kid.clone().into_bytes()
     }
 
-    fn upgrade(format: u32, json: &str) -> Result<Self, String> {
+    fn upgrade(format: u16, json: &str) -> Result<Self, String> {
         if format != 1 {
             return Err(format!("format {format} is unknown to this version"));
         }

@@ -47,7 +47,7 @@ struct Root {
 
 impl Record for Root {
     const TABLE: &'static str = "server";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         ID.into()

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use super::{Backend, Change, Entry};
+use super::{Backend, Change, Entry, start};
 use crate::error::StoreError;
 
 #[derive(Default)]
@@ -17,15 +17,18 @@ impl Backend for Memory {
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
         Ok(self
             .0
             .read()
-            .range::<[u8], _>((start, Bound::Unbounded))
+            .range::<[u8], _>((start(prefix, after), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
+    }
+
+    fn settled(&self, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.scan(prefix, None, limit)
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -40,6 +43,14 @@ impl Backend for Memory {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn tidy(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -14,9 +14,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::RwLock;
-
-use super::{Backend, Change, Entry};
+use super::Change;
 use crate::error::{OpenError, StoreError};
 
 const OPEN_THREAD: &str = "store-open";
@@ -25,8 +23,6 @@ pub(crate) struct Sled {
     db: ::sled::Db,
     file: File,
     path: PathBuf,
-    /// sled applies a batch atomically, but a scan beside it may see half: readers share, the writer excludes.
-    visible: RwLock<()>,
 }
 
 /// How often, and how long after one another, a locked database is tried.
@@ -43,7 +39,7 @@ impl Sled {
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity(cache_bytes)
-            // The writer flushes after every batch.
+            // Whoever writes flushes.
             .flush_every_ms(None);
         let db = open_patiently(&config, path)?;
         let file_path = path.join("db");
@@ -64,8 +60,58 @@ impl Sled {
             db,
             file,
             path: path.to_owned(),
-            visible: RwLock::new(()),
         })
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    /// Its entries from `start` on, in order. A batch that is applied meanwhile may be seen in part.
+    pub(crate) fn range(&self, start: Bound<&[u8]>) -> impl Iterator<Item = Result<Change, StoreError>> + use<> {
+        let entries = self.db.range::<&[u8], _>((start, Bound::Unbounded));
+        entries.map(|entry| {
+            let (key, value) = entry?;
+            Ok((key.to_vec(), Some(value.to_vec())))
+        })
+    }
+
+    /// Makes all changes or, after a crash, none.
+    pub(crate) fn apply<'a>(
+        &self,
+        changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Returns when everything that was applied survives a power cut.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        Ok(self.file.sync_data()?)
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size(&self) -> u64 {
+        // Large values stand in files beside the log, so the folder is what counts.
+        let blobs = self.path.join("blobs");
+        let folder = |path: &Path| -> u64 {
+            std::fs::read_dir(path).map_or(0, |entries| {
+                entries
+                    .flatten()
+                    .filter_map(|entry| entry.metadata().ok())
+                    .filter(|meta| meta.is_file())
+                    .map(|meta| meta.len())
+                    .sum()
+            })
+        };
+        folder(&self.path) + folder(&blobs)
     }
 }
 
@@ -119,58 +165,5 @@ fn io_error(source: std::io::Error, path: &Path) -> OpenError {
     OpenError::Io {
         path: path.to_owned(),
         source,
-    }
-}
-
-impl Backend for Sled {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
-    }
-
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let _shared = self.visible.read();
-        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
-        let mut entries = Vec::new();
-        for entry in self.db.range::<&[u8], _>((start, Bound::Unbounded)) {
-            let (key, value) = entry?;
-            if entries.len() == limit || !key.starts_with(prefix) {
-                break;
-            }
-            entries.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(entries)
-    }
-
-    fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let mut batch = ::sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        let _alone = self.visible.write();
-        Ok(self.db.apply_batch(batch)?)
-    }
-
-    fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
-        Ok(self.file.sync_data()?)
-    }
-
-    fn size(&self) -> u64 {
-        // Large values stand in files beside the log, so the folder is what counts.
-        let blobs = self.path.join("blobs");
-        let folder = |path: &Path| -> u64 {
-            std::fs::read_dir(path).map_or(0, |entries| {
-                entries
-                    .flatten()
-                    .filter_map(|entry| entry.metadata().ok())
-                    .filter(|meta| meta.is_file())
-                    .map(|meta| meta.len())
-                    .sum()
-            })
-        };
-        folder(&self.path) + folder(&blobs)
     }
 }

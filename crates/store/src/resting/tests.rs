@@ -19,7 +19,7 @@ struct Thing {
 
 impl Record for Thing {
     const TABLE: &'static str = "thing";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.id.clone().into_bytes()

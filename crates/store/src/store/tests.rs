@@ -16,13 +16,13 @@ struct Note {
 
 impl Record for Note {
     const TABLE: &'static str = "note";
-    const FORMAT: u32 = 2;
+    const FORMAT: u16 = 2;
 
     fn id(&self) -> Vec<u8> {
         self.id.clone().into_bytes()
     }
 
-    fn upgrade(format: u32, json: &str) -> Result<Self, String> {
+    fn upgrade(format: u16, json: &str) -> Result<Self, String> {
         assert_eq!(format, 1);
         let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
         Ok(Self { id: "old".into(), text })
@@ -35,7 +35,7 @@ struct OldNote(String);
 
 impl Record for OldNote {
     const TABLE: &'static str = "note";
-    const FORMAT: u32 = 1;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         b"old".into()
@@ -317,8 +317,11 @@ async fn an_emptied_foreign_or_rolled_back_database_is_refused() {
     fs::write(store.join("store.json"), text.replace("0707", "0808")).unwrap();
     assert!(matches!(refusal(&folder), OpenError::Foreign(_)));
 
-    fs::write(store.join("store.json"), text.replace("\"schema\": 1", "\"schema\": 9")).unwrap();
+    fs::write(store.join("store.json"), text.replace("\"schema\": 2", "\"schema\": 9")).unwrap();
     assert!(matches!(refusal(&folder), OpenError::Schema { found: 9, .. }));
+
+    fs::write(store.join("store.json"), text.replace("\"schema\": 2", "\"schema\": 1")).unwrap();
+    assert!(matches!(refusal(&folder), OpenError::Development { found: 1, .. }));
 
     fs::write(store.join("store.json"), text.replace("node-a", "node-b")).unwrap();
     assert!(matches!(refusal(&folder), OpenError::OtherNode { .. }));
