@@ -60,6 +60,7 @@ async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
     let mut alice = rig.client(&node).await;
     let mut secrets = Secrets::default();
     secrets.keep("the PKCE verifier", VERIFIER);
+    secrets.keep("the server's secret", &**rig.server.app().secret.to_text());
 
     // A public client: page, click, code, tokens, refresh, userinfo, introspection, theft, replay, revocation.
     let id = registered(&mut alice).await;
@@ -68,6 +69,7 @@ async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
     secrets.keep("the cookie", page.cookie.split_once('=').unwrap().1);
     let location = click(&mut alice, &page, &OURS).await.header("location").to_owned();
     let code = secrets.keep("the code", field(&location, "code=", '&'));
+    secrets.keep("the code without its name", &code[30..]);
     let mut bob = rig.client(&Node::bob()).await;
     flow::redeem(&mut bob, &id, &code).await;
     let tokens = flow::redeem(&mut alice, &id, &code).await;
