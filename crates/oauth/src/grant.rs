@@ -12,6 +12,7 @@ use crate::{
     client::{Client, ClientId},
     footing::Publisher,
     pkce::Challenge,
+    publish,
     resource::Resource,
     secret::{Secret, SecretHash},
     subject::Subject,
@@ -271,10 +272,8 @@ impl Grant {
         !self.revoked && now < self.expires_at
     }
 
-    /// Whether `client`, as it is registered now, still has what was granted to it. A grant ends with the registration
-    /// of its client without a write; the administrator's publication lets others than the owner keep what they granted
-    /// under that very publication, and a later one brings nothing back. Where a rule of the policy publishes the
-    /// client, the grant rests on the rule and on the node that holds it (see [`footing`](crate::footing)).
+    /// Whether `client`, as it is registered now, still has what was granted to it ([`publish::carries`]). A grant ends with
+    /// the registration of its client without a write.
     pub fn is_carried_by(&self, client: &Client) -> bool {
         let Authorization {
             client: granted_to,
@@ -282,11 +281,7 @@ impl Grant {
             published_by,
             ..
         } = &self.authorization;
-        let by_administrator = || {
-            let publication = client.published.as_ref();
-            publication.is_some_and(|publication| publication.at <= self.issued_at)
-        };
-        *granted_to == client.id && (subject.owner == client.owner || published_by.is_some() || by_administrator())
+        *granted_to == client.id && publish::carries(client, &subject.owner, published_by.as_ref(), self.issued_at)
     }
 
     /// When the record is of no use any more, whether the grant was revoked or not.

@@ -11,6 +11,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     caller::{Caller, Owner},
     client::{Client, ClientId},
+    footing::Publisher,
     policy::Ground,
     remedy::Remedy,
 };
@@ -110,6 +111,15 @@ pub fn may_use(
             .map(Caller::policy_sources)
             .unwrap_or_default(),
     })
+}
+
+/// Whether `client`, as it is now, still carries what `user` gave it at `since`. The administrator's publication lets
+/// others than the owner keep what they gave under that very publication, and a later one brings nothing back. Where a
+/// rule of the policy published the client (`by_rule`), what was given rests on the rule and on the node that holds it
+/// (see [`footing`](crate::footing)).
+pub fn carries(client: &Client, user: &Owner, by_rule: Option<&Publisher>, since: OffsetDateTime) -> bool {
+    let publication = client.published.as_ref();
+    *user == client.owner || by_rule.is_some() || publication.is_some_and(|publication| publication.at <= since)
 }
 
 /// Whether `node` still is the node that registered `client`, of the same owner.

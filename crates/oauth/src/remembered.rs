@@ -72,6 +72,11 @@ impl Remembered {
         mark(&self.client, &self.redirect_uri, &self.scopes, &self.resources)
     }
 
+    /// Whether `client`, as it is registered now, still has what was consented to ([`publish::carries`]).
+    pub fn is_carried_by(&self, client: &Client) -> bool {
+        publish::carries(client, &self.subject.owner, self.published_by.as_ref(), self.since)
+    }
+
     /// Whether it stands for `request` of `caller` at `now`.
     pub fn covers(&self, request: &Request, caller: &Caller, now: OffsetDateTime) -> bool {
         self.subject.still_is(caller) && now < self.expires_at && self.mark() == mark_of(request)

@@ -102,6 +102,23 @@ fn a_consent_is_its_users_on_its_node_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_consent_of_another_lasts_as_long_as_the_publication_it_was_given_under() {
+    let published_at = |at| Client {
+        published: Some(Publication { by: "root".into(), at }),
+        ..public_client()
+    };
+    let his = Remembered::to(&request(), &bob(), NOW);
+    assert!(his.is_carried_by(&published_at(NOW)));
+    assert!(!his.is_carried_by(&public_client()), "taken back");
+    let again = published_at(NOW + Duration::seconds(1));
+    assert!(!his.is_carried_by(&again), "published again");
+    assert!(
+        Remembered::to(&request(), &alice(), NOW).is_carried_by(&again),
+        "the owner's own"
+    );
+}
+
+#[test]
 fn only_published_clients_behind_a_web_server_are_remembered() {
     let publisher = alice_with(&[r#"{"countersign":{"publish_clients":true}}"#]);
     let (client, web) = (public_client(), "https://app.example/cb");

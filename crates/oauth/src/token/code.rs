@@ -9,8 +9,9 @@ use super::{Asking, CodeEnd, Making, Outcome, Writes, narrowed_resources, still_
 use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
-    grant::{Authorization, Code, CodeId, Grant, GrantId, Rotation},
+    grant::{Authorization, CODE_LIFETIME, Code, CodeId, Grant, GrantId, Rotation},
     params::Params,
+    publish,
     secret::SecretHash,
     server_secret::ServerSecret,
     token::refresh::RefreshToken,
@@ -160,6 +161,13 @@ fn issue(
         ));
     }
     let authorization = &code.authorization;
+    let Authorization {
+        subject, published_by, ..
+    } = authorization;
+    let given_at = code.expires_at - CODE_LIFETIME;
+    if !publish::carries(client, &subject.owner, published_by.as_ref(), given_at) {
+        return Err(invalid("the client is somebody else's and was taken back meanwhile"));
+    }
     let resources = narrowed_resources(params, &authorization.resources)?;
     let scopes = still_allowed(authorization, live, client, registrant, &rules.authorize, now)?;
     let live = live.ok_or_else(|| invalid("the user or node that consented is no longer in the tailnet"))?;

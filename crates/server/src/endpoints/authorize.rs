@@ -107,6 +107,7 @@ async fn answer(
         let may_be_remembered = remembered::may_be(&client, registrant.as_ref(), &request.redirect_uri, exchange.now);
         let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
         let consent = sessions::consent_to(&mut reads, &request, caller).await?;
+        let consent = consent.filter(|consent| consent.is_carried_by(&client));
         let browser = Browser {
             session: session.as_ref(),
             remembered: consent.as_ref(),

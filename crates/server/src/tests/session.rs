@@ -358,6 +358,28 @@ async fn consent_is_remembered_only_where_section_5_allows() {
 }
 
 #[tokio::test]
+async fn what_others_had_of_a_client_that_was_taken_back_does_not_return_with_it() {
+    let rig = Rig::start(config()).await;
+    let (id, secret) = web_client(&mut rig.client(&flow::alice()).await).await;
+    rig.server.publish(&id, true, "root").await.unwrap();
+    let mut bob = Browser::of(&rig, &Node::user(2, "bob", &[ALL])).await;
+    let page = bob.open(&path_of(&id, &[])).await;
+    let clicked = bob.consent(&page).await;
+    assert_eq!(bob.comes_to(&path_of(&id, &[("prompt", "none")])).await, "code");
+
+    rig.server.publish(&id, false, "root").await.unwrap();
+    rig.seconds.fetch_add(1, Relaxed);
+    rig.server.publish(&id, true, "root").await.unwrap();
+    let error = bob.comes_to(&path_of(&id, &[("prompt", "none")])).await;
+    assert_eq!(error, "consent_required", "it may be another application by now");
+    let late = tokens(&mut bob.client, &id, &secret, &clicked).await;
+    assert_eq!(late.json()["error"], "invalid_grant", "{}", late.text);
+    let page = bob.open(&path_of(&id, &[])).await;
+    bob.consent(&page).await;
+    assert_eq!(bob.comes_to(&path_of(&id, &[("prompt", "none")])).await, "code");
+}
+
+#[tokio::test]
 async fn an_id_token_hint_may_name_the_caller_and_nobody_else() {
     let rig = Rig::start(config()).await;
     let (mut browser, id, secret) = remembered(&rig, &publisher()).await;

@@ -3,17 +3,18 @@
 use super::*;
 
 impl Sequence {
-    pub(super) fn some_access(&mut self) -> Option<(usize, String)> {
+    /// A token, from when on it has expired, and the consent it rests on.
+    fn some_access(&mut self) -> Option<(usize, String, i64)> {
         let held: Vec<usize> = (0..self.consents.len())
             .filter(|&at| !self.consents[at].access.is_empty())
             .collect();
         let at = *held.choose(&mut self.rng)?;
-        let token = self.consents[at].access.choose(&mut self.rng)?.clone();
-        Some((at, token))
+        let token = self.consents[at].access.choose(&mut self.rng)?;
+        Some((at, token.text.clone(), token.until))
     }
 
     pub(super) async fn ask_userinfo(&mut self) {
-        let (Some((at, token)), node) = (self.some_access(), self.some_node()) else {
+        let (Some((at, token, until)), node) = (self.some_access(), self.some_node()) else {
             return;
         };
         let bearer = format!("Bearer {token}");
@@ -23,9 +24,8 @@ impl Sequence {
         };
         if answer.status == StatusCode::OK {
             self.note(format!("userinfo of consent {at}"));
-            let token = claims(&token);
-            self.good(at, &token);
-            self.must(answer.json()["sub"] == token["sub"], "userinfo about another");
+            self.good(at, until);
+            self.must(answer.json()["sub"] == json!(self.sub(at)), "userinfo about another");
             self.must(
                 self.consents[at].resources.is_empty(),
                 "a resource's token was good for userinfo",
@@ -35,25 +35,28 @@ impl Sequence {
     }
 
     pub(super) async fn introspect(&mut self) {
-        let (Some((at, token)), node) = (self.some_access(), self.some_node()) else {
+        let (Some((at, token, until)), node) = (self.some_access(), self.some_node()) else {
             return;
         };
-        // Half of the time the server that it is for.
-        let node = if self.rng.random_bool(0.5) { 4 } else { node };
+        // Half of the time a server that it may be for.
+        let server = SERVERS.choose(&mut self.rng).copied();
+        let node = server.filter(|_| self.rng.random_bool(0.5)).unwrap_or(node);
         let body = form(&[("token", &token)]);
         let Some(answer) = self.send(node, Method::POST, "/introspect", &[FORM], body).await else {
             return;
         };
-        if answer.json()["active"] == true {
+        let told = answer.json();
+        if told["active"] == true {
             self.note(format!("{} introspected a token of consent {at}", NODES[node].0));
-            let token = claims(&token);
-            self.good(at, &token);
+            self.good(at, until);
             let rules = &self.machines[node].rules;
-            let told = list(&token["aud"]).iter().any(|of| {
-                let host = NODES[node].0 == "app" && of.starts_with("https://app.example.ts.net/");
-                host || rules
-                    .iter()
-                    .any(|rule| matches!(rule, Rule::Introspect { resource } if resource == of))
+            let host = format!("https://{}.example.ts.net", NODES[node].0);
+            let told = list(&told["aud"]).iter().any(|of| {
+                of == &host
+                    || of.starts_with(&format!("{host}/"))
+                    || rules
+                        .iter()
+                        .any(|rule| matches!(rule, Rule::Introspect { resource } if resource == of))
             });
             self.must(
                 told && self.believed(node),
@@ -64,19 +67,17 @@ impl Sequence {
     }
 
     pub(super) async fn revoke(&mut self) {
-        let Some((at, token)) = self.some_access() else { return };
-        let (app, node) = (self.consents[at].app, self.some_node());
-        let (app, proven, authorization, fields) = self.authenticate(app);
-        let mut headers = vec![FORM];
-        if !authorization.is_empty() {
-            headers.push(("authorization", &authorization));
-        }
-        let body = format!("{}&{fields}", form(&[("token", &token)]));
-        let Some(answer) = self.send(node, Method::POST, "/revoke", &headers, body).await else {
+        let Some((at, token, until)) = self.some_access() else {
             return;
         };
-        let expired = claims(&token)["exp"].as_i64().unwrap() <= self.now();
-        if answer.status == StatusCode::OK && proven && app == self.consents[at].app && !expired {
+        let (app, node) = (self.consents[at].app, self.some_node());
+        let proof = self.proof(app);
+        let pairs = [("token", token.as_str())];
+        let Some(answer) = self.send_proven(node, "/revoke", &proof, &pairs).await else {
+            return;
+        };
+        let expired = until <= self.now();
+        if answer.status == StatusCode::OK && proof.proven && proof.app == self.consents[at].app && !expired {
             self.note(format!("consent {at} was revoked"));
             self.consents[at].revoked = true;
         }

@@ -12,6 +12,56 @@ impl Sequence {
         }
         self.note(format!("{} is now under {rules:?}", NODES[node].0));
         self.set_rules(node, rules);
+        self.announce();
+    }
+
+    /// Sometimes the server is told at once, and ends what lost its ground; sometimes it only finds it at a request.
+    fn announce(&mut self) {
+        if self.rng.random_bool(0.5) {
+            self.rig.nodes.announce();
+        }
+    }
+
+    /// Every rule of somebody who was granted something goes, and comes back when the server has been told and has done
+    /// what it must: what was granted does not come back.
+    pub(super) async fn withdraw_for_a_moment(&mut self) {
+        let candidates = (0..self.consents.len()).filter(|&at| {
+            let consent = &self.consents[at];
+            let present = consent.redeemed_by.is_some_and(|node| self.machines[node].present);
+            let held = !consent.refresh.is_empty() && !consent.resources.is_empty() && !consent.revoked;
+            present && held && self.stands(at)
+        });
+        let candidates: Vec<usize> = candidates.collect();
+        let Some(&at) = candidates.choose(&mut self.rng) else {
+            return;
+        };
+        let (app, subject) = (self.consents[at].app, self.consents[at].node);
+        let Some(node) = self.consents[at].redeemed_by else {
+            return;
+        };
+        let rules = std::mem::take(&mut self.machines[subject].rules);
+        self.set_rules(subject, Vec::new());
+        self.rig.nodes.announce();
+        let text = self.consents[at].refresh.last().cloned().unwrap_or_default();
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", text.as_str())];
+        for round in 0.. {
+            let proof = self.proof_of(app, true);
+            let Some(answer) = self.send_proven(node, "/token", &proof, &pairs).await else {
+                break;
+            };
+            self.must(answer.status != StatusCode::OK, "a refresh without any rule");
+            // As long as the rules alone refuse it, it is there still.
+            if !answer.text.contains("no rule") {
+                break;
+            }
+            self.must(round < 2000, "a grant without any rule does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.set_rules(subject, rules);
+        self.rig.nodes.announce();
+        self.note(format!("the rules of {} were gone for a moment", NODES[subject].0));
+        self.consents[at].revoked = true;
+        self.issued.insert("a rule that comes and goes");
     }
 
     pub(super) fn some_rule(&mut self) -> Rule {
@@ -79,6 +129,7 @@ impl Sequence {
         machine.doubtful = facts.shared || (facts.routes && matches!(machine.whose, Whose::User(..)));
         let (present, doubtful) = (machine.present, machine.doubtful);
         self.note(format!("{}: present {present}, doubtful {doubtful}", NODES[node].0));
+        self.announce();
     }
 
     /// The phone is somebody else's from now on, under the same stable id.
@@ -87,6 +138,7 @@ impl Sequence {
         self.machines[1].node.facts.lock().who = who(whose);
         self.machines[1].whose = whose;
         self.note(format!("the phone is {}'s now", whose.name()));
+        self.announce();
     }
 
     pub(super) async fn publish(&mut self) {
@@ -94,9 +146,33 @@ impl Sequence {
             return;
         };
         let id = self.apps[app].id.clone();
+        // Administrators are no faster.
+        self.rig.seconds.fetch_add(1, Relaxed);
         if self.rig.server.publish(&id, published, "the test").await.is_ok() {
             self.apps[app].published = published;
             self.note(format!("client {app}: published {published}"));
+            if !published {
+                self.taken_back(app);
+            }
+        }
+    }
+
+    /// What others had of a client by an administrator's word ends with it.
+    fn taken_back(&mut self, app: usize) {
+        let mut any = false;
+        for consent in self
+            .consents
+            .iter_mut()
+            .filter(|consent| consent.app == app && consent.by_admin)
+        {
+            any |= !consent.revoked;
+            consent.revoked = true;
+        }
+        for had in self.remembered.iter_mut().filter(|had| had.app == app && had.by_admin) {
+            had.over = true;
+        }
+        if any {
+            self.issued.insert("a client that is taken back");
         }
     }
 

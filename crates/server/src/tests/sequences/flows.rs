@@ -1,179 +1,17 @@
-//! What browsers, clients and thieves do: from a registration to tokens.
+//! What clients and thieves do at the token endpoint.
 
-use super::*;
+use super::{clients::Proof, *};
 
 impl Sequence {
-    pub(super) async fn register(&mut self) {
-        let node = self.some_node();
-        let confidential = self.rng.random_bool(0.4);
-        let body = json!({
-            "redirect_uris": [if confidential { "https://app.example.ts.net/cb" } else { "http://localhost/callback" }],
-            "token_endpoint_auth_method": if confidential { "client_secret_basic" } else { "none" },
-            "grant_types": if confidential {
-                json!(["authorization_code", "refresh_token", "client_credentials"])
-            } else {
-                json!(["authorization_code", "refresh_token"])
-            },
-        });
-        let headers = [("content-type", "application/json")];
-        let Some(answer) = self
-            .send(node, Method::POST, "/register", &headers, body.to_string())
-            .await
-        else {
-            return;
-        };
-        if answer.status != StatusCode::CREATED {
-            return;
-        }
-        let whose = self.machines[node].whose;
-        let may = self.believed(node)
-            && self.machines[node]
-                .rules
-                .iter()
-                .any(|rule| matches!(rule, Rule::Register))
-            && !shut_out(&self.machines[node].rules, whose.name());
-        self.must(may, "a client was registered without a rule");
-        let made = answer.json();
-        let text = |name: &str| made[name].as_str().map(str::to_owned);
-        self.note(format!("{} registered client {}", NODES[node].0, self.apps.len()));
-        self.apps.push(App {
-            id: text("client_id").unwrap(),
-            secret: text("client_secret"),
-            registration_token: text("registration_access_token").unwrap(),
-            owner: self.owner(node),
-            registrant: node,
-            published: false,
-            deleted: false,
-        });
-    }
-
-    pub(super) async fn authorize(&mut self) {
-        let (node, Some(app)) = (self.some_node(), self.some_app()) else {
-            return;
-        };
-        let resources = self.some_of(RESOURCES, 2);
-        let scopes = self.some_of(SCOPES, 4);
-        let redirect = if self.apps[app].secret.is_some() {
-            "https://app.example.ts.net/cb"
-        } else {
-            REDIRECT
-        };
-        let scope = scopes.join(" ");
-        let mut extra: Vec<(&str, &str)> = resources.iter().map(|resource| ("resource", *resource)).collect();
-        extra.push(("scope", &scope));
-        let path = authorize_path(&self.apps[app].id, &extra).replace(
-            &form(&[("redirect_uri", REDIRECT)]),
-            &form(&[("redirect_uri", redirect)]),
-        );
-        let Some(answer) = self.send(node, Method::GET, &path, &[], String::new()).await else {
-            return;
-        };
+    async fn token(&mut self, node: usize, proof: &Proof, pairs: &[(&str, &str)]) -> Option<Value> {
+        let answer = self.send_proven(node, "/token", proof, pairs).await?;
         if answer.status != StatusCode::OK {
-            self.must(
-                !answer.header("location").contains("code="),
-                "a code came without a click",
-            );
-            return;
+            return None;
         }
-        self.note(format!(
-            "{} was asked for client {app}, {resources:?}, {scopes:?}",
-            NODES[node].0
-        ));
-        self.shown.push(Shown {
-            node,
-            owner: self.owner(node),
-            app,
-            scopes,
-            resources,
-            ticket: field(&answer.text, "name=\"ticket\" value=\"", '"').to_owned(),
-            cookie: answer.header("set-cookie").split(';').next().unwrap().to_owned(),
-        });
-    }
-
-    pub(super) async fn click(&mut self) {
-        if self.shown.is_empty() {
-            return;
+        if self.apps[proof.app].has_key() {
+            self.issued.insert("a token by a key");
         }
-        let at = self.rng.random_range(0..self.shown.len());
-        let node = self.shown[at].node;
-        let node = self.mostly(node);
-        let (forged, allow, with_cookie) = (
-            self.rng.random_bool(0.1),
-            self.rng.random_bool(0.9),
-            self.rng.random_bool(0.9),
-        );
-        let choice = if allow { "allow" } else { "deny" };
-        let body = form(&[("ticket", &self.shown[at].ticket), ("choice", choice)]);
-        let cookie = if with_cookie {
-            self.shown[at].cookie.clone()
-        } else {
-            "consent=x".to_owned()
-        };
-        let page = if forged {
-            [("sec-fetch-site", "same-site")]
-        } else {
-            OURS
-        };
-        let headers = [FORM, ("cookie", cookie.as_str()), page[0]];
-        let Some(answer) = self
-            .send(node, Method::POST, "/authorize/consent", &headers, body)
-            .await
-        else {
-            return;
-        };
-        let location = answer.header("location");
-        if !location.contains("code=") {
-            return;
-        }
-        let code = field(location, "code=", '&').to_owned();
-        let shown = self.shown.swap_remove(at);
-        self.note(format!("{} clicked for client {}", NODES[node].0, shown.app));
-        self.must(
-            allow && !forged && with_cookie && node == shown.node && self.owner(node) == shown.owner,
-            "a code came of a click that is not the user's",
-        );
-        self.consents.push(Consent {
-            node,
-            owner: shown.owner,
-            app: shown.app,
-            scopes: shown.scopes,
-            resources: shown.resources,
-            code,
-            at: self.now(),
-            redeemed_by: None,
-            revoked: false,
-            refresh: Vec::new(),
-            access: Vec::new(),
-        });
-    }
-
-    /// The headers and fields by which a client authenticates; now and then another one, or with a wrong secret.
-    pub(super) fn authenticate(&mut self, app: usize) -> (usize, bool, String, String) {
-        let other = self.rng.random_range(0..self.apps.len());
-        let app = if self.rng.random_bool(0.9) { app } else { other };
-        let right = self.rng.random_bool(0.9);
-        let id = self.apps[app].id.clone();
-        match &self.apps[app].secret {
-            Some(secret) => {
-                let secret = if right { secret } else { "wrong" };
-                (
-                    app,
-                    right,
-                    format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))),
-                    String::new(),
-                )
-            }
-            None => (app, true, String::new(), form(&[("client_id", &id)])),
-        }
-    }
-
-    pub(super) async fn token(&mut self, node: usize, authorization: &str, body: String) -> Option<Value> {
-        let mut headers = vec![FORM];
-        if !authorization.is_empty() {
-            headers.push(("authorization", authorization));
-        }
-        let answer = self.send(node, Method::POST, "/token", &headers, body).await?;
-        (answer.status == StatusCode::OK).then(|| answer.json())
+        Some(answer.json())
     }
 
     pub(super) async fn redeem(&mut self) {
@@ -189,12 +27,14 @@ impl Sequence {
         };
         let (node, app) = (self.consents[at].node, self.consents[at].app);
         let node = self.mostly(node);
-        let (app, proven, authorization, fields) = self.authenticate(app);
+        let proof = self.proof(app);
+        let (app, proven) = (proof.app, proof.proven);
         let right = self.rng.random_bool(0.9);
         let verifier = if right { VERIFIER } else { "x".repeat(43).leak() };
+        let code = self.consents[at].code.clone();
         let mut pairs = vec![
             ("grant_type", "authorization_code"),
-            ("code", &self.consents[at].code),
+            ("code", &code),
             ("code_verifier", verifier),
         ];
         let narrowed = self.consents[at]
@@ -203,24 +43,24 @@ impl Sequence {
             .copied()
             .filter(|_| node.is_multiple_of(2));
         pairs.extend(narrowed.map(|resource| ("resource", resource)));
-        let body = format!("{}&{fields}", form(&pairs));
-        let Some(tokens) = self.token(node, &authorization, body).await else {
+        let Some(tokens) = self.token(node, &proof, &pairs).await else {
             return;
         };
         self.note(format!("{} redeemed consent {at} as client {app}", NODES[node].0));
         let consent = &self.consents[at];
         self.must(consent.redeemed_by.is_none(), "a code was redeemed twice");
+        self.must(!consent.revoked, "a code was redeemed after it ended");
         self.must(self.now() - consent.at <= 60, "a code was redeemed too late");
         self.must(
             right && proven && app == consent.app,
             "a code was redeemed without proof",
         );
         let client = &self.apps[app];
-        let at_home = client.secret.is_some() || self.owner(node) == consent.owner || node == client.registrant;
+        let at_home = client.is_confidential() || self.owner(node) == consent.owner || node == client.registrant;
         self.must(at_home, "a code was redeemed at a node of somebody else");
         self.consents[at].redeemed_by = Some(node);
         self.issued.insert("code");
-        self.hold(at, node, &tokens);
+        self.hold(at, node, &tokens).await;
     }
 
     pub(super) async fn refresh(&mut self) {
@@ -238,12 +78,10 @@ impl Sequence {
         };
         let text = self.consents[at].refresh[which].clone();
         let node = self.mostly(home);
-        let (app, proven, authorization, fields) = self.authenticate(app);
-        let body = format!(
-            "{}&{fields}",
-            form(&[("grant_type", "refresh_token"), ("refresh_token", &text)])
-        );
-        let Some(tokens) = self.token(node, &authorization, body).await else {
+        let proof = self.proof(app);
+        let (app, proven) = (proof.app, proof.proven);
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", text.as_str())];
+        let Some(tokens) = self.token(node, &proof, &pairs).await else {
             return;
         };
         self.note(format!("{} refreshed consent {at} as client {app}", NODES[node].0));
@@ -259,31 +97,34 @@ impl Sequence {
             "a refresh token was good for ever",
         );
         self.issued.insert("refresh");
-        self.hold(at, node, &tokens);
+        self.hold(at, node, &tokens).await;
     }
 
     pub(super) async fn act_for_itself(&mut self) {
-        let Some(app) = self.some_app().filter(|&app| self.apps[app].secret.is_some()) else {
+        let Some(app) = self.some_app().filter(|&app| self.apps[app].is_confidential()) else {
             return;
         };
         let node = self.some_node();
-        let (app, proven, authorization, fields) = self.authenticate(app);
+        let proof = self.proof(app);
+        let (app, proven) = (proof.app, proof.proven);
         let resources = self.some_of(RESOURCES, 2);
         let mut pairs = vec![("grant_type", "client_credentials"), ("scope", "read write openid")];
         pairs.extend(resources.iter().map(|resource| ("resource", *resource)));
-        let Some(tokens) = self
-            .token(node, &authorization, format!("{}&{fields}", form(&pairs)))
-            .await
-        else {
+        let Some(tokens) = self.token(node, &proof, &pairs).await else {
             return;
         };
         self.note(format!("client {app} acts for itself on {}", NODES[node].0));
-        let (client, token) = (&self.apps[app], claims(tokens["access_token"].as_str().unwrap()));
-        let machine = &self.machines[client.registrant];
         self.must(
-            proven && !client.deleted && client.secret.is_some(),
+            proven && !self.apps[app].deleted && self.apps[app].is_confidential(),
             "a machine's token without proof",
         );
+        self.issued.insert("machine");
+        let access = tokens["access_token"].as_str().unwrap().to_owned();
+        let Some(token) = self.access(access).await.claims else {
+            return;
+        };
+        let client = &self.apps[app];
+        let machine = &self.machines[client.registrant];
         self.must(
             token["sub"] == json!(client.id) && token["client_id"] == json!(client.id),
             "a machine's token of another",
@@ -320,7 +161,11 @@ impl Sequence {
         self.must(may(None, None), "a machine's token without a login rule");
         for resource in list(&token["aud"]).iter().filter(|of| **of != format!("http://{HOST}")) {
             self.must(
-                resources.contains(&resource.as_str()) && may(Some(resource), None),
+                resources.contains(&resource.as_str()) || client.default_resource == Some(resource.as_str()),
+                "a machine's token for a resource that nobody asked for",
+            );
+            self.must(
+                may(Some(resource), None),
                 "a machine's token for a resource that no rule grants",
             );
             for scope in &scopes {
@@ -330,6 +175,5 @@ impl Sequence {
                 );
             }
         }
-        self.issued.insert("machine");
     }
 }

@@ -4,15 +4,75 @@ use super::*;
 
 impl Sequence {
     /// Holds what was issued against the consent it rests on and what the rules say now.
-    pub(super) fn hold(&mut self, at: usize, node: usize, tokens: &Value) {
-        let access = tokens["access_token"].as_str().unwrap().to_owned();
-        let token = claims(&access);
-        let consent = &self.consents[at];
-        let sub = match consent.owner {
+    pub(super) async fn hold(&mut self, at: usize, node: usize, tokens: &Value) {
+        let text = tokens["access_token"].as_str().unwrap().to_owned();
+        let is_opaque = !text.contains('.');
+        self.must(
+            is_opaque == self.apps[self.consents[at].app].opaque,
+            "the token has another form than the client chose",
+        );
+        let access = self.access(text).await;
+        if let Some(token) = &access.claims {
+            self.hold_token(at, node, token);
+            if is_opaque {
+                self.issued.insert("an opaque token");
+            }
+        }
+        self.must(
+            self.stands(at),
+            "the token rests on a user, node or client that is gone",
+        );
+        let scopes: Vec<&str> = tokens["scope"].as_str().unwrap_or_default().split(' ').collect();
+        if let Some(id_token) = tokens["id_token"].as_str().map(claims) {
+            let consent = &self.consents[at];
+            self.must(
+                id_token["aud"] == json!(self.apps[consent.app].id) && id_token["sub"] == json!(self.sub(at)),
+                "the id_token is another's",
+            );
+            self.must(scopes.contains(&"openid"), "an id_token that nobody asked for");
+            self.must(
+                consent.silent.is_none_or(|since| id_token["auth_time"] == json!(since)),
+                "the id_token says that somebody clicked who did not",
+            );
+        }
+        let refresh = tokens["refresh_token"].as_str().map(str::to_owned);
+        self.consents[at].access.push(access);
+        self.consents[at].refresh.extend(refresh);
+    }
+
+    /// A token and what it says. One that says nothing is shown to the servers of all resources.
+    pub(super) async fn access(&mut self, text: String) -> Access {
+        let mut access = Access {
+            claims: text.contains('.').then(|| claims(&text)),
+            until: self.now() + 300,
+            text,
+        };
+        for server in SERVERS {
+            if access.claims.is_none() {
+                let body = form(&[("token", &access.text)]);
+                let told = self.send(server, Method::POST, "/introspect", &[FORM], body).await;
+                let told = told
+                    .filter(|told| told.status == StatusCode::OK)
+                    .map(|told| told.json());
+                access.claims = told.filter(|told| told["active"] == true);
+            }
+        }
+        if let Some(until) = access.claims.as_ref().and_then(|claims| claims["exp"].as_i64()) {
+            access.until = until;
+        }
+        access
+    }
+
+    pub(super) fn sub(&self, at: usize) -> String {
+        match self.consents[at].owner {
             Owner::User(id) => format!("userid:{id}"),
             Owner::Node(node) => format!("nodeid:n{}", NODES[node].0),
-        };
-        self.must(token["sub"] == json!(sub), "the token is of another user");
+        }
+    }
+
+    fn hold_token(&self, at: usize, node: usize, token: &Value) {
+        let consent = &self.consents[at];
+        self.must(token["sub"] == json!(self.sub(at)), "the token is of another user");
         self.must(
             token["client_id"] == json!(self.apps[consent.app].id),
             "the token is of another client",
@@ -41,10 +101,6 @@ impl Sequence {
             },
             "the token is for a resource that nobody saw",
         );
-        self.must(
-            self.stands(at),
-            "the token rests on a user, node or client that is gone",
-        );
         for resource in audience.iter().map(String::as_str).filter(|_| !for_us) {
             self.must(
                 self.granted(at, Some(resource), None),
@@ -63,16 +119,6 @@ impl Sequence {
                 "the token has a scope that a rule denies",
             );
         }
-        if let Some(id_token) = tokens["id_token"].as_str().map(claims) {
-            self.must(
-                id_token["aud"] == token["client_id"] && id_token["sub"] == token["sub"],
-                "the id_token is another's",
-            );
-            self.must(scopes.contains(&"openid"), "an id_token that nobody asked for");
-        }
-        let refresh = tokens["refresh_token"].as_str().map(str::to_owned);
-        self.consents[at].access.push(access);
-        self.consents[at].refresh.extend(refresh);
     }
 
     pub(super) fn granted(&self, at: usize, resource: Option<&str>, scope: Option<&str>) -> bool {
@@ -109,8 +155,8 @@ impl Sequence {
     }
 
     /// What a token of an earlier time is good for now.
-    pub(super) fn good(&self, at: usize, token: &Value) {
-        self.must(token["exp"].as_i64().unwrap() > self.now(), "an expired token was good");
+    pub(super) fn good(&self, at: usize, until: i64) {
+        self.must(until > self.now(), "an expired token was good");
         self.must(!self.consents[at].revoked, "a revoked token was good");
         self.must(self.stands(at), "a token was good after what it rests on was gone");
         for resource in &self.consents[at].resources {
