@@ -83,7 +83,7 @@ impl CodeId {
     }
 
     /// The tag of the subject's node.
-    pub(crate) const fn tag(&self) -> NodeTag {
+    pub const fn tag(&self) -> NodeTag {
         self.tag
     }
 

@@ -13,7 +13,7 @@ use countersign_oauth::{
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{CommitError, DueKind, Record, StoreError, Txn, held_by};
+use countersign_store::{CommitError, Record, StoreError, Txn, held_by};
 
 use crate::{
     app::{App, Exchange},
@@ -158,16 +158,17 @@ impl Ender<'_> {
         is_meant: impl Fn(&Authorization) -> bool + Send + Sync,
     ) -> Result<(), EndError> {
         let store = &self.app.store;
-        let mut position: Option<Vec<u8>> = None;
+        let tag = NodeTag::of(node).to_text();
         let mut conflicts = 0;
+        let mut from: Option<Vec<u8>> = None;
         loop {
-            let page = store
-                .resting_on(node, Some(DueKind::Code), position.as_deref(), PAGE)
-                .await?;
-            let Some(last) = page.last() else { break };
-            let ids: Vec<_> = page.iter().map(|found| found.id.clone()).collect();
+            let page = store.scan::<Code>(tag.as_bytes(), from.as_deref(), PAGE).await?;
+            let ids: Vec<_> = page.records.iter().map(|code| code.id.to_text()).collect();
             if self.end_codes(&ids, &is_meant).await? {
-                position = Some(last.position.clone());
+                match page.next {
+                    Some(next) => from = Some(next),
+                    None => break,
+                }
             } else {
                 // One of them was used at this moment: what has become of it is looked at again.
                 conflicts += 1;
@@ -176,7 +177,6 @@ impl Ender<'_> {
                 return Err(EndError::Busy);
             }
         }
-        let tag = NodeTag::of(node).to_text();
         let mut from: Option<Vec<u8>> = None;
         loop {
             let page = store.scan::<Grant>(tag.as_bytes(), from.as_deref(), PAGE).await?;
@@ -211,7 +211,7 @@ impl Ender<'_> {
             codes.extend(reads.get::<Code>(id).await?);
         }
         let mut txn = reads.into_txn();
-        for code in &codes {
+        for code in codes.iter().filter(|code| !code.spent) {
             if self.is_own(&code.authorization) && is_meant(&code.authorization) {
                 code.end(&mut txn)?;
             }

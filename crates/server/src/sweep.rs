@@ -1,9 +1,9 @@
 //! Forgets what has ended: clients that never obtained a code or token, forms, codes, grants, old audit records.
 //!
-//! Most kinds stand in the store in the order in which they end, so a sweep reads what is over and nothing else. Grants
-//! have no such entry beside them, which each would pay for when it is made: a walk goes round and round through their
-//! table, a part of it each minute. All of it works in steps of one bounded transaction, with room for requests between
-//! them.
+//! Most kinds stand in the store in the order in which they end, so a sweep reads what is over and nothing else. Codes
+//! and grants have no such entry beside them, which each would pay for when it is made: a walk goes round and round
+//! through their tables, a part of each every minute. All of it works in steps of one bounded transaction, with room for
+//! requests between them.
 
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(60);
 /// Records of one step.
 const STEP: usize = 100;
-/// Grants that a minute's part of the walk passes by: 120,000 an hour. Those that it removes do not count, so that it
+/// Records of one table that a minute's part of the walk passes by: 120,000 an hour. Those that it removes do not count, so that it
 /// keeps up with whatever is made.
 const PASSED: usize = 2000;
-/// Grants that it removes at most.
+/// Records of one table that it removes at most.
 const REMOVED: usize = 50_000;
 
 /// Sweeps for ever.
@@ -51,7 +51,7 @@ pub(crate) async fn run(app: &App) {
     }
 }
 
-/// Removes everything that was over at `now`; of the grants those that `walk` comes by.
+/// Removes everything that was over at `now`; of the codes and grants those that `walk` comes by.
 pub(crate) async fn once(
     store: &Store,
     config: &ServerConfig,
@@ -96,47 +96,58 @@ pub(crate) async fn clients(store: &Store, now: OffsetDateTime) -> Result<usize,
     }
 }
 
-/// Where the walk through the grants stands. A new process begins anew.
+/// Where the walks through the codes and the grants stand. A new process begins anew.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    behind: Option<Vec<u8>>,
+    codes: Option<Vec<u8>>,
+    grants: Option<Vec<u8>>,
 }
 
 impl Walk {
-    /// Removes the grants that were over at `now` from the next part of the table, or from what is left of it; says how
-    /// many.
+    /// Removes the codes and grants that were over at `now` from the next part of each table, or from what is left of it;
+    /// says how many.
     pub(crate) async fn go_on(&mut self, store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
-        let (mut passed, mut removed) = (0, 0);
-        while passed < PASSED && removed < REMOVED {
-            let page = store.scan::<Grant>(b"", self.behind.as_deref(), STEP).await?;
-            let looked_at = page.records.len();
-            let gone = remove(store, &page.records, now).await?;
-            passed += looked_at - gone;
-            removed += gone;
-            self.behind = page.next;
-            if self.behind.is_none() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok(removed)
+        let codes = part::<Code>(store, &mut self.codes, now).await?;
+        Ok(codes + part::<Grant>(store, &mut self.grants, now).await?)
     }
 }
 
-/// Removes those of these grants that are over; says how many. None when one of them was used at this moment: the walk
+/// Goes on through one table from `behind` on.
+async fn part<R: Ending>(
+    store: &Store,
+    behind: &mut Option<Vec<u8>>,
+    now: OffsetDateTime,
+) -> Result<usize, StoreError> {
+    let (mut passed, mut removed) = (0, 0);
+    while passed < PASSED && removed < REMOVED {
+        let page = store.scan::<R>(b"", behind.as_deref(), STEP).await?;
+        let looked_at = page.records.len();
+        let gone = remove(store, &page.records, now).await?;
+        passed += looked_at - gone;
+        removed += gone;
+        *behind = page.next;
+        if behind.is_none() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(removed)
+}
+
+/// Removes those of these records that are over; says how many. None when one of them was used at this moment: the walk
 /// comes by again.
-async fn remove(store: &Store, grants: &[Grant], now: OffsetDateTime) -> Result<usize, StoreError> {
+async fn remove<R: Ending>(store: &Store, records: &[R], now: OffsetDateTime) -> Result<usize, StoreError> {
     let mut reads = store.reads();
     let mut over = Vec::new();
-    for grant in grants.iter().filter(|grant| grant.forgotten_at() <= now) {
-        let grant = reads.get::<Grant>(grant.id.as_str()).await?;
-        over.extend(grant.filter(|grant| grant.forgotten_at() <= now));
+    for record in records.iter().filter(|record| record.due() <= now) {
+        let record = reads.get::<R>(record.id()).await?;
+        over.extend(record.filter(|record| record.due() <= now));
     }
     if over.is_empty() {
         return Ok(0);
     }
     let mut txn = reads.into_txn();
-    over.iter().for_each(|grant| txn.remove(grant));
+    over.iter().for_each(|record| txn.remove(record));
     match store.commit(txn).await {
         Ok(_) => Ok(over.len()),
         Err(CommitError::Conflict(_)) => Ok(0),
@@ -144,7 +155,7 @@ async fn remove(store: &Store, grants: &[Grant], now: OffsetDateTime) -> Result<
     }
 }
 
-/// Removes every form, code, session and token that had ended at `now`; says how many.
+/// Removes every form, session and token that had ended at `now`; says how many.
 pub(crate) async fn ended(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
     let mut swept = 0;
     loop {
@@ -178,9 +189,8 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
     let mut txn = Txn::new();
     for entry in due {
         txn.append(match entry.what {
-            DueKind::Code => forgotten::<Code>(store, entry).await?,
-            // An entry of the first schema: the walk finds the grant.
-            DueKind::Grant => Txn::new(),
+            // They have no such entry: the walk finds them.
+            DueKind::Code | DueKind::Grant => Txn::new(),
             DueKind::Session => forgotten::<Session>(store, entry).await?,
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
             DueKind::Form => counted(store, entry, |form: &Form| open_forms(&form.subject.node_id)).await?,

@@ -25,7 +25,7 @@ use std::{
 
 use countersign_oauth::{
     footing::{Ground, Presence, Verdict, judge},
-    grant::{Grant, NodeTag},
+    grant::{Code, Grant, NodeTag},
 };
 use countersign_store::{CommitError, DueKind, StoreError, Txn};
 use parking_lot::Mutex;
@@ -254,14 +254,15 @@ impl Watcher {
     /// Judges every record of a node: what may become a grant before the grants.
     async fn walk(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
         self.walk_index(node, now, batch).await?;
-        self.walk_grants(node, now, batch).await
+        self.walk_given::<Code>(node, now, batch).await?;
+        self.walk_given::<Grant>(node, now, batch).await
     }
 
     async fn walk_index(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
         let mut position = None;
         loop {
             let store = &self.app.store;
-            let page = store.resting_on(node, None, position.as_deref(), PAGE).await?;
+            let page = store.resting_on(node, position.as_deref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             position = Some(last.position.clone());
             for found in &page {
@@ -274,17 +275,25 @@ impl Watcher {
         }
     }
 
-    /// Those of another node with the same tag as well: each is judged by what it says itself.
-    async fn walk_grants(&mut self, node: &str, now: OffsetDateTime, batch: &mut Batch) -> Result<(), StoreError> {
+    /// Judges what was given at a node, and at others with the same tag as well: each record by what it says itself.
+    async fn walk_given<R: Ending>(
+        &mut self,
+        node: &str,
+        now: OffsetDateTime,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
         let tag = NodeTag::of(node).to_text();
         let mut from: Option<Vec<u8>> = None;
         loop {
             let store = &self.app.store;
-            let page = store.scan::<Grant>(tag.as_bytes(), from.as_deref(), PAGE).await?;
-            for grant in &page.records {
-                if grant.is_live(now) && self.judge(grant, now) != Verdict::Stands {
-                    self.look_into(node, DueKind::Grant, grant.id.as_str(), now, batch)
-                        .await?;
+            let page = store.scan::<R>(tag.as_bytes(), from.as_deref(), PAGE).await?;
+            for record in &page.records {
+                if !record.is_open(now) || self.judge(record, now) == Verdict::Stands {
+                    continue;
+                }
+                let id = String::from_utf8_lossy(&record.id()).into_owned();
+                if !self.look_into(node, R::KIND, &id, now, batch).await? {
+                    batch.again.insert(node.to_owned());
                 }
             }
             from = page.next;

@@ -91,7 +91,7 @@ impl Record for Form {
 
 impl Record for Code {
     const TABLE: &'static str = "code";
-    const FORMAT: u16 = 2;
+    const FORMAT: u16 = 1;
 
     fn id(&self) -> Vec<u8> {
         self.id.to_text().into()
@@ -99,7 +99,7 @@ impl Record for Code {
 
     /// A spent one is kept only so that presenting it again, or its ticket, shows.
     fn resting(&self) -> Option<Resting<'_>> {
-        Some(resting(DueKind::Code, !self.spent, &self.footing()))
+        Some(resting_elsewhere(DueKind::Code, !self.spent, &self.footing()))
     }
 }
 
@@ -111,13 +111,16 @@ impl Record for Grant {
         self.id.as_str().into()
     }
 
-    /// Without an entry for the subject's node, whose tag its id begins with.
     fn resting(&self) -> Option<Resting<'_>> {
-        let footing = self.footing();
-        let mut resting = resting(DueKind::Grant, !self.revoked, &footing);
-        resting.on.retain(|node| *node != footing.node_id);
-        Some(resting)
+        Some(resting_elsewhere(DueKind::Grant, !self.revoked, &self.footing()))
     }
+}
+
+/// What a record rests on besides the subject's node, whose tag its id begins with.
+fn resting_elsewhere<'a>(kind: DueKind, live: bool, footing: &Footing<'a>) -> Resting<'a> {
+    let mut resting = resting(kind, live, footing);
+    resting.on.retain(|node| *node != footing.node_id);
+    resting
 }
 
 /// What a record rests on, for the index.
@@ -174,7 +177,7 @@ pub struct Due {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueKind {
-    /// A [`Code`], spent or not. 0 was another's once.
+    /// A [`Code`], spent or not. The sweep finds it without a [`Due`].
     Code = 1,
     /// A [`Grant`]. The sweep finds it without a [`Due`].
     Grant = 2,

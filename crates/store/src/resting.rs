@@ -5,14 +5,15 @@
 //! [`Txn::remove`](crate::Txn::remove) keep an entry for each in the transaction of the record itself. So the records of
 //! one node are found without a look at those of others, and so are the nodes that any record rests on.
 //!
-//! A grant has an entry only for nodes other than the one at which it was given: its id begins with that node's
-//! [tag](countersign_oauth::grant::NodeTag), so the table of grants itself is sorted by what is looked for.
+//! A code or grant has an entry only for nodes other than the one at which it was given: its id begins with that node's
+//! [tag](countersign_oauth::grant::NodeTag), so their tables are themselves sorted by what is looked for.
 
-use countersign_oauth::grant::Grant;
+use countersign_oauth::grant::{Code, Grant};
 
 use crate::{
     error::StoreError,
     key::Key,
+    record::Record,
     records::DueKind,
     store::Store,
     txn::{RESTING, Txn, Write},
@@ -53,6 +54,8 @@ pub struct Anchored {
 enum Place {
     /// Among the entries of the index.
     Index,
+    /// Among the codes, below this tag.
+    Codes(String),
     /// Among the grants, below this tag.
     Grants(String),
 }
@@ -61,7 +64,7 @@ enum Place {
 const NODE: u8 = b'n';
 /// Ends the name of a node; stable ids do not hold it.
 const END: u8 = 0;
-/// Sorts behind every character of a grant's id.
+/// Sorts behind every character of the id of a code or grant.
 const BEHIND: u8 = 0x7f;
 
 fn prefix(node: &str) -> Vec<u8> {
@@ -95,25 +98,17 @@ impl Txn {
 }
 
 impl Store {
-    /// Up to `limit` records that rest on `node` by an entry of the index, of one table or of all, from behind `after`
-    /// (the position of one that was found earlier) on. The grants that were given at the node are not among them: they
-    /// are the records of their table below its [tag](countersign_oauth::grant::NodeTag).
+    /// Up to `limit` records that rest on `node` by an entry of the index, from behind `after` (the position of one that
+    /// was found earlier) on. The codes and grants that were given at the node are not among them: they are the records
+    /// of their tables below its [tag](countersign_oauth::grant::NodeTag).
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn resting_on(
-        &self,
-        node: &str,
-        kind: Option<DueKind>,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Found>, StoreError> {
-        let of_node = Key::new(RESTING, prefix(node));
-        let of_kind = kind.map(|kind| entry(node, kind, b""));
-        let wanted = of_kind.as_ref().unwrap_or(&of_node);
-        let entries = self.entries(wanted, after, limit)?;
+    pub async fn resting_on(&self, node: &str, after: Option<&[u8]>, limit: usize) -> Result<Vec<Found>, StoreError> {
+        let wanted = Key::new(RESTING, prefix(node));
+        let entries = self.entries(&wanted, after, limit)?;
         let found = entries.into_iter().filter_map(|(position, _)| {
-            let (kind, id) = position.get(of_node.as_bytes().len()..)?.split_first()?;
+            let (kind, id) = position.get(wanted.as_bytes().len()..)?.split_first()?;
             Some(Found {
                 kind: DueKind::from_letter(*kind)?,
                 id: String::from_utf8(id.to_vec()).ok()?,
@@ -123,29 +118,43 @@ impl Store {
         Ok(found.collect())
     }
 
-    /// The next node on which some record rests: first those of the index, then those at which a grant was given. One
-    /// that has both is met twice. One search for each, however many records it has. Of two nodes that share a tag, the
-    /// one with the first grant is met; whoever reads the grants below the tag has those of both.
+    /// The next node on which some record rests: first those of the index, then those at which a code was given, then
+    /// those at which a grant was. One that has several is met as often. One search for each, however many records it
+    /// has. Of two nodes that share a tag, the one with the first record is met; whoever reads what is below the tag
+    /// has that of both.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn next_anchored(&self, after: Option<&Anchored>) -> Result<Option<Anchored>, StoreError> {
-        let tag = match after.map(|after| (&after.place, after.node.as_str())) {
-            Some((Place::Grants(tag), _)) => Some(tag),
-            in_index => {
-                let node = in_index.map(|(_, node)| node);
-                if let Some(next) = self.next_in_index(node)? {
+        let (codes, grants) = match after.map(|after| &after.place) {
+            None | Some(Place::Index) => {
+                if let Some(next) = self.next_in_index(after.map(|after| after.node.as_str()))? {
                     return Ok(Some(next));
                 }
-                None
+                (Some(""), "")
             }
+            Some(Place::Codes(tag)) => (Some(tag.as_str()), ""),
+            Some(Place::Grants(tag)) => (None, tag.as_str()),
         };
-        let behind = tag.map(|tag| [tag.as_bytes(), &[BEHIND]].concat());
-        let grant = self.scan::<Grant>(b"", behind.as_deref(), 1).await?.records.pop();
+        if let Some(tag) = codes
+            && let Some(code) = self.first_behind::<Code>(tag).await?
+        {
+            return Ok(Some(Anchored {
+                place: Place::Codes(code.id.tag().to_text()),
+                node: code.authorization.subject.node_id,
+            }));
+        }
+        let grant = self.first_behind::<Grant>(grants).await?;
         Ok(grant.map(|grant| Anchored {
             place: Place::Grants(grant.id.tag().to_owned()),
             node: grant.authorization.subject.node_id,
         }))
+    }
+
+    /// The first record behind all those below `tag`; the very first where that is empty.
+    async fn first_behind<R: Record>(&self, tag: &str) -> Result<Option<R>, StoreError> {
+        let behind = (!tag.is_empty()).then(|| [tag.as_bytes(), &[BEHIND]].concat());
+        Ok(self.scan::<R>(b"", behind.as_deref(), 1).await?.records.pop())
     }
 
     fn next_in_index(&self, after: Option<&str>) -> Result<Option<Anchored>, StoreError> {

@@ -12,7 +12,7 @@ use countersign_oauth::{
     session::Session,
     ticket::Ticket,
 };
-use countersign_store::{CommitError, Due, DueKind, Reads, Record as _, StoreError, Txn, UnusedUntil};
+use countersign_store::{CommitError, Reads, Record as _, StoreError, Txn, UnusedUntil};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use time::OffsetDateTime;
@@ -108,7 +108,7 @@ async fn decide(
         let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
             Outcome::Page(error) => return Ok(refuse_page(app, exchange, caller, &id, &error)),
             Outcome::Refused { answer, declined } => {
-                put_code(&mut txn, &declined)?;
+                txn.put(&*declined)?;
                 (answer, None)
             }
             Outcome::Allowed { answer, records } => (answer, Some(records)),
@@ -210,30 +210,11 @@ async fn keep(
 
 /// Keeps a code; its client is now one that is used.
 pub(crate) fn keep_code(txn: &mut Txn, code: &Code, client: &Client) -> Result<(), StoreError> {
-    put_code(txn, code)?;
+    txn.put(code)?;
     if let Some(at) = client.unused_until {
         mark_used(txn, client, at)?;
     }
     Ok(())
-}
-
-fn put_code(txn: &mut Txn, code: &Code) -> Result<(), StoreError> {
-    txn.put(code)?;
-    txn.put(&due(code))
-}
-
-/// Forgets a code that is redeemed.
-pub(crate) fn forget_code(txn: &mut Txn, code: &Code) {
-    txn.remove(code);
-    txn.delete::<Due>(due(code).id());
-}
-
-fn due(code: &Code) -> Due {
-    Due {
-        at: code.forgotten_at(),
-        what: DueKind::Code,
-        id: code.id.to_text(),
-    }
 }
 
 /// A client that has obtained a code or token is kept; `at` is when it would have been forgotten.

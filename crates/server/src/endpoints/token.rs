@@ -202,7 +202,7 @@ fn transaction(
     }
     let is_new = matches!(writes.code, Some(CodeEnd::Redeemed(_)));
     match &writes.code {
-        Some(CodeEnd::Redeemed(code)) => consent::forget_code(&mut txn, code),
+        Some(CodeEnd::Redeemed(code)) => txn.remove(&**code),
         Some(CodeEnd::Spent(code)) => txn.put(&**code)?,
         None => {}
     }

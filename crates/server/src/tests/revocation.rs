@@ -8,7 +8,7 @@ use countersign_oauth::{
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{Due, DueKind, Record};
+use countersign_store::Record;
 use tokio::task::JoinSet;
 
 use super::{
@@ -130,9 +130,11 @@ async fn a_withdrawn_rule_ends_what_rested_on_it_and_its_return_revives_nothing(
     let line = audit.iter().find(|line| line["event"] == "grant_ended").unwrap();
     assert_eq!(line["user"], "alice");
     counted(&rig, 2).await;
-    let due = stored::<Due>(&rig).await;
-    let due = due.iter().filter(|due| due.what == DueKind::Code).count();
-    assert_eq!(due, 2, "what bob has, and alice's code, which is spent");
+    assert_eq!(
+        stored::<Code>(&rig).await.len(),
+        2,
+        "bob's, and alice's, which is spent"
+    );
 
     alice_node.facts.lock().policy = Policy::parse([ALL]);
     rig.nodes.announce();

@@ -62,7 +62,7 @@ async fn commit(store: &Store, change: impl FnOnce(&mut Txn)) {
 }
 
 async fn on(store: &Store, node: &str) -> Vec<String> {
-    let found = store.resting_on(node, None, None, 100).await.unwrap();
+    let found = store.resting_on(node, None, 100).await.unwrap();
     found.into_iter().map(|found| found.id).collect()
 }
 
@@ -119,10 +119,7 @@ async fn a_search_goes_on_where_it_stopped_and_forgets_what_it_is_told_to() {
         let mut seen = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = store
-                .resting_on("n", Some(DueKind::Session), after.as_deref(), 10)
-                .await
-                .unwrap();
+            let page = store.resting_on("n", after.as_deref(), 10).await.unwrap();
             let Some(last) = page.last() else { break };
             assert_eq!(last.kind, DueKind::Session);
             after = Some(last.position.clone());
@@ -167,6 +164,55 @@ fn grant(node: &str, redeemed_at: &str, handle: u8) -> Grant {
     .unwrap()
 }
 
+fn code(node: &str, publisher: Option<&str>, name: &str) -> Code {
+    let authorization = json!({
+        "client": "c", "subject": {"node_id": node, "owner": {"user": 1}, "label": "alice"}, "scopes": [],
+        "resources": [], "nonce": null, "auth_time": 0,
+        "published_by": publisher.map(|node| json!({"node_id": node, "owner": {"user": 2}})),
+    });
+    serde_json::from_value(json!({
+        "id": NodeTag::of(node).to_text() + &"A".repeat(21) + name, "hash": SecretHash::of("code"),
+        "authorization": authorization, "redirect_uri": "http://localhost/", "challenge": "x", "expires_at": 10,
+        "spent": false,
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn codes_are_found_as_grants_are_and_before_them() {
+    let mut txn = Txn::new();
+    txn.put(&code("n1", None, "A")).unwrap();
+    assert_eq!(txn.changes.len(), 1, "a code is one write");
+    for (store, _folder) in stores() {
+        let published = code("n3", Some("n4"), "A");
+        commit(&store, |txn| {
+            for code in [&code("n1", None, "A"), &code("n1", None, "Q"), &published] {
+                txn.put(code).unwrap();
+            }
+            txn.put(&grant("n2", "n2", 1)).unwrap();
+            txn.put(&grant("n1", "n1", 1)).unwrap();
+        })
+        .await;
+        let mut found = nodes(&store).await;
+        assert_eq!(found[0], "n4", "of the index");
+        found[1..3].sort();
+        found[3..].sort();
+        assert_eq!(found[1..], ["n1", "n3", "n1", "n2"], "of the codes, then of the grants");
+        assert_eq!(on(&store, "n4").await, [published.id.to_text()]);
+        assert_eq!(on(&store, "n3").await, [""; 0]);
+
+        let spent = Code {
+            spent: true,
+            ..published
+        };
+        commit(&store, |txn| txn.put(&spent).unwrap()).await;
+        assert_eq!(on(&store, "n4").await, [""; 0]);
+        commit(&store, |txn| txn.remove(&spent)).await;
+        assert_eq!(nodes(&store).await.len(), 3);
+        store.close().await;
+    }
+}
+
 #[tokio::test]
 async fn grants_are_found_below_their_nodes_tag_and_have_an_entry_for_other_nodes_only() {
     let mut txn = Txn::new();
@@ -190,7 +236,6 @@ async fn grants_are_found_below_their_nodes_tag_and_have_an_entry_for_other_node
         assert_eq!(on(&store, "n1").await, ["1"]);
         assert_eq!(on(&store, "n2").await, [""; 0]);
         assert_eq!(on(&store, "n4").await, [there.id.as_str()]);
-        assert_eq!(store.resting_on("n1", Some(DueKind::Code), None, 9).await.unwrap(), []);
         let below = store
             .scan::<Grant>(NodeTag::of("n2").to_text().as_bytes(), None, 100)
             .await
