@@ -8,7 +8,8 @@
 //! A code or grant has an entry only for nodes other than the one at which it was given: its id begins with that node's
 //! [tag](countersign_oauth::grant::NodeTag), so their tables are themselves sorted by what is looked for.
 
-use countersign_oauth::grant::{Code, Grant};
+use countersign_oauth::grant::{Code, Grant, GrantId};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StoreError,
@@ -60,12 +61,38 @@ enum Place {
     Grants(String),
 }
 
-/// What every entry begins with. Stores of the first schema have others, for clients.
+/// What every entry begins with.
 const NODE: u8 = b'n';
 /// Ends the name of a node; stable ids do not hold it.
 const END: u8 = 0;
 /// Sorts behind every character of the id of a code or grant.
 const BEHIND: u8 = 0x7f;
+
+/// As much of a [`Grant`] as says where it was given: the search for nodes reads one for each.
+#[derive(Serialize, Deserialize)]
+struct Given {
+    id: GrantId,
+    authorization: By,
+}
+
+#[derive(Serialize, Deserialize)]
+struct By {
+    subject: At,
+}
+
+#[derive(Serialize, Deserialize)]
+struct At {
+    node_id: String,
+}
+
+impl Record for Given {
+    const TABLE: &'static str = Grant::TABLE;
+    const FORMAT: u16 = Grant::FORMAT;
+
+    fn id(&self) -> Vec<u8> {
+        self.id.as_str().into()
+    }
+}
 
 fn prefix(node: &str) -> Vec<u8> {
     let mut prefix = vec![NODE];
@@ -144,7 +171,7 @@ impl Store {
                 node: code.authorization.subject.node_id,
             }));
         }
-        let grant = self.first_behind::<Grant>(grants).await?;
+        let grant = self.first_behind::<Given>(grants).await?;
         Ok(grant.map(|grant| Anchored {
             place: Place::Grants(grant.id.tag().to_owned()),
             node: grant.authorization.subject.node_id,

@@ -151,6 +151,31 @@ async fn what_rests_on_a_withdrawn_rule_ends_within_a_second_and_does_not_come_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_alice_granted_on_one_node_she_takes_back_on_another() {
+    let stage = Stage::start(&policy(ALL, ALL), Mode::Capability).await;
+    let laptop = stage.join("laptop", "alice@example.com").await;
+    let phone = stage.join("phone", "alice@example.com").await;
+    let bob = stage.join("bob", "bob@example.com").await;
+    let (mut laptop, mut phone) = (stage.client(&laptop).await, stage.client(&phone).await);
+    let mut bob = stage.client(&bob).await;
+    let id = registered(&mut laptop).await;
+    let code = code(&mut laptop, &id).await;
+    let token = redeem(&mut laptop, &id, &code).await.field("refresh_token");
+    let grant = "name=\"end\" value=\"grant\"";
+    assert!(!bob.get("/me").await.text.contains(grant));
+
+    let page = phone.get("/me").await;
+    let button = page.text.split("<form ").find(|form| form.contains(grant)).unwrap();
+    let field = |name: &str| between(button, &format!("name=\"{name}\" value=\""), '"');
+    let cookie = page.header("set-cookie").split(';').next().unwrap();
+    let ours = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
+    let form = [("ticket", field("ticket")), ("end", "grant"), ("name", field("name"))];
+    assert_eq!(phone.post("/me", &form, &ours).await.status, StatusCode::SEE_OTHER);
+    assert!(!phone.get("/me").await.text.contains(grant));
+    assert_eq!(refresh(&mut laptop, &id, &token).await.field("error"), "invalid_grant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_the_network_mode_alice_gets_a_token_for_a_resource() {
     let stage = Stage::start(&policy("[]", "[]"), Mode::Network).await;
     let node = stage.join("alice", "alice@example.com").await;
