@@ -8,10 +8,12 @@
 mod http;
 mod journey;
 pub mod oauth;
+mod person;
 mod work;
 
 pub use self::{
     http::{Answer, Connection, Gone, Target},
     journey::Journey,
+    person::{Busy, Person},
     work::{Book, Load},
 };

@@ -8,7 +8,7 @@ use crate::http::{Answer, Connection, Gone, between, encoded};
 const REDIRECT: &str = "http://localhost:5000/callback";
 /// RFC 7636 appendix B: what is under load here is not PKCE's randomness.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// A client, as its registration was answered.
 #[derive(Debug, Clone)]
@@ -82,8 +82,18 @@ pub async fn page(
         ("code_challenge_method", "S256"),
     ];
     query.extend(resource.map(|resource| ("resource", resource)));
-    let path = format!("/authorize?{}", encoded(&query));
-    let answer = connection.get(&path, &[]).await?;
+    page_at(connection, &format!("/authorize?{}", encoded(&query))).await
+}
+
+/// The consent page at a path.
+///
+/// # Errors
+/// [`Gone`].
+///
+/// # Panics
+/// When there is none.
+pub(crate) async fn page_at(connection: &mut Connection, path: &str) -> Result<Page, Gone> {
+    let answer = connection.get(path, &[]).await?;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let ticket = answer.between("name=\"ticket\" value=\"", '"').expect("a ticket");
     let cookies = answer.headers.get_all("set-cookie").iter();
@@ -117,13 +127,25 @@ pub async fn consent(connection: &mut Connection, page: &Page) -> Result<Option<
 /// # Errors
 /// [`Gone`].
 pub async fn click(connection: &mut Connection, page: &Page) -> Result<(Option<String>, Option<String>), Gone> {
+    click_and(connection, page, &[]).await
+}
+
+/// The same with more fields of the page's form.
+///
+/// # Errors
+/// [`Gone`].
+pub(crate) async fn click_and(
+    connection: &mut Connection,
+    page: &Page,
+    fields: &[(&str, &str)],
+) -> Result<(Option<String>, Option<String>), Gone> {
     let issuer = connection.issuer().to_owned();
     let headers = [
         ("cookie", page.cookie.as_str()),
         ("origin", &issuer),
         ("sec-fetch-site", "same-origin"),
     ];
-    let form = [("ticket", page.ticket.as_str()), ("choice", "allow")];
+    let form = [&[("ticket", page.ticket.as_str()), ("choice", "allow")], fields].concat();
     let answer = connection.form("/authorize/consent", &form, &headers).await?;
     let code = between(answer.header("location"), "code=", '&').map(str::to_owned);
     let cookies = answer.headers.get_all("set-cookie").iter();

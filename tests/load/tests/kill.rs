@@ -1,14 +1,14 @@
-//! `kill -9` at random moments of a load of registrations, consents, codes and refreshes: nothing that was
-//! acknowledged is lost, and nothing single-use is spent twice.
+//! `kill -9` at random moments of a load of registrations, consents, codes and refreshes, and of a person's remembered
+//! consents and pushed requests: nothing that was acknowledged is lost, and nothing single-use is spent twice.
 //!
-//! 5 kills, or 50 with `COUNTERSIGN_FULL=1` (`tests/run --full`). `LOAD_SEED` repeats the choices of a run; when
+//! 5 kills, or 50 with `COUNTERSIGN_FULL=1` (`tests/run --full`), or as many as `LOAD_KILLS` says. `LOAD_SEED` repeats the choices of a run; when
 //! exactly the kill hits is up to the machine.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use std::{sync::Arc, time::Duration};
 
 use countersign_flow_tests::{ALICE, Scene, Served};
-use countersign_load_tests::{Book, Connection, Load, Target};
+use countersign_load_tests::{Book, Connection, Load, Person, Target};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tailnet_testkit::AuthKeySpec;
 
@@ -35,10 +35,11 @@ async fn start(scene: &Scene, key: &[String]) -> Served {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
-    let rounds = if std::env::var_os("COUNTERSIGN_FULL").is_some() {
-        50
-    } else {
-        5
+    let full = std::env::var_os("COUNTERSIGN_FULL").is_some();
+    let rounds: u64 = match std::env::var("LOAD_KILLS") {
+        Ok(kills) => kills.parse().unwrap(),
+        Err(_) if full => 50,
+        Err(_) => 5,
     };
     let seed = match std::env::var("LOAD_SEED") {
         Ok(seed) => seed.parse().unwrap(),
@@ -52,9 +53,14 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
     let alice = Arc::new(scene.person("alice", ALICE).await);
     let target = Target::plain(ISSUER);
 
+    let mut person = Person::new(&mut Connection::open(&alice, &target).await, rng.random()).await;
+    let published = served.beside(&["client", "publish", person.client()]).await;
+    assert_eq!(published.status.code(), Some(0), "{published:?}");
+
     let (mut past, mut acknowledged, mut unanswered) = (Book::default(), 0, 0);
     for round in 0..rounds {
         let load = Load::start(&alice, &target, WORKERS, rng.random()).await;
+        let busy = person.start(&alice, &target).await;
         while load.acknowledged() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -65,9 +71,11 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let told = load.acknowledged();
         let mut book = load.stop().await;
-        let (clients, journeys) = book.len();
+        person = busy.stop().await;
+        let ((clients, journeys), (consents, pushed)) = (book.len(), person.len());
         println!(
-            "kill {round}: {told} acknowledgements, {clients} clients, {journeys} authorizations, {} of them in the air",
+            "kill {round}: {told} acknowledgements, {clients} clients, {journeys} authorizations, {} of them in the air, \
+             {consents} consents remembered, {pushed} requests pushed",
             book.unsure()
         );
         acknowledged += told;
@@ -77,10 +85,12 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
         let mut connection = Connection::open(&alice, &target).await;
         book.verify(&mut connection, &mut rng).await;
         past.verify(&mut connection, &mut rng).await;
+        person.verify(&mut connection).await;
         past.absorb(book, &mut rng);
     }
     println!("{rounds} kills, {acknowledged} acknowledgements, {unanswered} requests in the air");
     assert!(acknowledged > 20 * rounds, "the load was hardly one: {acknowledged}");
+    assert!(person.len().0 > 0, "nothing was remembered");
     assert!(unanswered > 0, "no kill hit a request");
     assert_eq!(served.stop().await.0, Some(0));
 }
