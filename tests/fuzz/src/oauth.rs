@@ -10,7 +10,10 @@ use countersign_oauth::{
     redirect::RedirectUri,
     register::Request,
     secret::{Secret, SecretHash},
+    server_secret::ServerSecret,
     text::DisplayText,
+    ticket::Ticket,
+    token::code,
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
 use time::OffsetDateTime;
@@ -67,6 +70,8 @@ pub(crate) const CREDENTIALS: Target = Target {
             r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"one","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},{"kty":"RSA","n":"AQAB","e":"AQAB","use":"enc"}]}"#,
             "client_id=c1&client_secret=x&request_uri=urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3AAAAA",
             "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=a.b.c",
+            "code=AAAAAAAABBBBBBBBBBBBBBBBBBBBBACCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC&grant_type=authorization_code",
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7",
         ];
         texts.map(Into::into).into()
     },
@@ -91,5 +96,19 @@ pub(crate) const CREDENTIALS: Target = Target {
         let _ = Presented::read(Some(&text), &params, "https://idp", now);
         let _ = Presented::read(None, &params, "https://idp", now);
         let _ = par::referred(&params);
+        let secret = ServerSecret::draw(&mut SmallRng::seed_from_u64(1));
+        if let Ok(code) = code::Presented::read(&params) {
+            let name = code.id().to_text();
+            assert!(
+                params
+                    .one("code")
+                    .is_ok_and(|code| code.is_some_and(|code| code.starts_with(&name)))
+            );
+            assert!(
+                !secret.grant_of(code.id()).as_str().contains(&name[8..]),
+                "a code does not name its grant"
+            );
+        }
+        assert!(Ticket::open(&text, &secret).is_none(), "nobody else seals a ticket");
     },
 };
