@@ -53,14 +53,16 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
     let alice = Arc::new(scene.person("alice", ALICE).await);
     let target = Target::plain(ISSUER);
 
-    let mut person = Person::new(&mut Connection::open(&alice, &target).await, rng.random()).await;
+    // A node of her own: on that of the load, new sessions crowd out old ones.
+    let phone = scene.person("phone", ALICE).await;
+    let mut person = Person::new(&mut Connection::open(&phone, &target).await, rng.random()).await;
     let published = served.beside(&["client", "publish", person.client()]).await;
     assert_eq!(published.status.code(), Some(0), "{published:?}");
 
     let (mut past, mut acknowledged, mut unanswered) = (Book::default(), 0, 0);
     for round in 0..rounds {
         let load = Load::start(&alice, &target, WORKERS, rng.random()).await;
-        let busy = person.start(&alice, &target).await;
+        let busy = person.start(&phone, &target).await;
         while load.acknowledged() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -85,7 +87,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_spent_twice_by_kill_9() {
         let mut connection = Connection::open(&alice, &target).await;
         book.verify(&mut connection, &mut rng).await;
         past.verify(&mut connection, &mut rng).await;
-        person.verify(&mut connection).await;
+        person.verify(&mut Connection::open(&phone, &target).await).await;
         past.absorb(book, &mut rng);
     }
     println!("{rounds} kills, {acknowledged} acknowledgements, {unanswered} requests in the air");
