@@ -242,6 +242,9 @@ impl Ender<'_> {
 
     /// Whether it was done: not when something that was read has changed meanwhile.
     async fn commit(&self, txn: Txn) -> Result<bool, EndError> {
+        if txn.is_empty() {
+            return Ok(true);
+        }
         match self.app.store.commit(txn).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict(_)) => Ok(false),

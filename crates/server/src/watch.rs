@@ -5,15 +5,14 @@
 //! end is refused as ever, because each use asks the netmap itself. A consent page is not in the store: its answer is a
 //! use.
 //!
-//! The store names the nodes that records rest on: by an index, and for grants by their ids. What the netmap says about
-//! each is compared with what it said when its records were last looked at, and only the records of nodes for which that
-//! differs are read. The first
-//! look, before anything is served, knows of no earlier one and so finds what changed while the process was down.
+//! The store names the nodes that records rest on: by an index, and for codes and grants by their ids. What the netmap
+//! says about each is compared with what it said when its records were last looked at, and only the records of nodes for
+//! which that differs are read. The first look, before anything is served, knows of no earlier one and so finds what
+//! changed while the process was down.
 //!
-//! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is
-//! looked at, codes before grants, and one of the two transactions conflicts. What a request makes of nothing but the
-//! netmap is reported by
-//! [`Steady`].
+//! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is looked at,
+//! codes before grants, and one of the two transactions conflicts. What a request makes of nothing but the netmap is
+//! reported by [`Steady`].
 
 mod ending;
 

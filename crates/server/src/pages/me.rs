@@ -73,7 +73,8 @@ fn applications(grants: &List<Given>, ticket: &Secret) -> Markup {
     html! {
         section {
             h2 { "Applications that act for you" }
-            @if grants.rows.is_empty() { p.none { "None." } }
+            // A page may be empty where many that are over stand before the next.
+            @if grants.rows.is_empty() && grants.next.is_none() { p.none { "None." } }
             @for Row { name, record: Given { grant, client, from, at } } in &grants.rows {
                 div.entry {
                     h3 { (called(Some(client))) }
