@@ -138,7 +138,7 @@ where
 
 /// The message, then the fields that say something. `event` names the entry for machines; the message does for people.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    let text = printable(&format!("{value:?}"));
+    let text = printable(format!("{value:?}"));
     match field.name() {
         "message" => write!(writer, "{text}"),
         "event" => Ok(()),
@@ -151,15 +151,19 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
 }
 
 /// Names in messages are chosen by others: no line break and no escape sequence of theirs reaches the reader.
-fn printable(text: &str) -> String {
-    let escape = |c: char| {
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut printable = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
         if c.is_control() {
-            c.escape_default().collect()
+            printable.extend(c.escape_default());
         } else {
-            String::from(c)
+            printable.push(c);
         }
-    };
-    text.chars().map(escape).collect()
+    }
+    printable
 }
 
 /// Time of day for a person at a terminal, RFC 3339 for a file. UTC both.

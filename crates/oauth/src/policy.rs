@@ -13,6 +13,8 @@
 mod parse;
 mod rule;
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -23,9 +25,12 @@ use crate::{client::ClientId, resource::Resource};
 /// The name of the application capability, as grants write it.
 pub const CAPABILITY: &str = "tailscale.com/cap/tsidp";
 
-/// Every rule that was granted to one caller.
+/// Every rule that was granted to one caller. Clones are cheap and share it.
 #[derive(Debug, Clone, Default)]
-pub struct Policy {
+pub struct Policy(Arc<Parsed>);
+
+#[derive(Debug, Default)]
+struct Parsed {
     rules: Vec<Rule>,
     errors: Vec<PolicyError>,
     texts: Vec<Box<str>>,
@@ -85,7 +90,7 @@ pub struct Ruling {
 impl Policy {
     /// Reads the values of [`CAPABILITY`], each the JSON text of one rule.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut policy = Self::default();
+        let mut policy = Parsed::default();
         for (index, text) in values.into_iter().enumerate() {
             let number = index + 1;
             policy.texts.push(text.into());
@@ -94,27 +99,32 @@ impl Policy {
                 Err(problem) => policy.errors.push(PolicyError { number, problem }),
             }
         }
-        policy
+        Self(Arc::new(policy))
+    }
+
+    /// Whether [`parse`](Self::parse) would give this one: reading rules costs a hundred times what comparing them does.
+    pub fn is_of<'a>(&self, values: impl IntoIterator<Item = &'a str>) -> bool {
+        self.0.texts.iter().map(AsRef::as_ref).eq(values)
     }
 
     /// What is wrong with the policy; while this is not empty it grants nothing.
     pub fn errors(&self) -> &[PolicyError] {
-        &self.errors
+        &self.0.errors
     }
 
     /// How many rules there are, broken ones too.
     pub fn len(&self) -> usize {
-        self.texts.len()
+        self.0.texts.len()
     }
 
     /// Whether nothing was granted at all.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.0.texts.is_empty()
     }
 
     /// The rule with this number (from 1) as control sent it.
     pub fn text(&self, number: usize) -> Option<&str> {
-        self.texts.get(number.checked_sub(1)?).map(AsRef::as_ref)
+        self.0.texts.get(number.checked_sub(1)?).map(AsRef::as_ref)
     }
 
     /// Whether some rule says `allow_dcr` and none denies this user everything.
@@ -166,10 +176,10 @@ impl Policy {
     /// # Errors
     /// [`Denied`] with the rule that decided.
     pub fn not_denied_outright(&self, names: &[String], now: OffsetDateTime) -> Result<(), Denied> {
-        if let Some(error) = self.errors.first() {
+        if let Some(error) = self.0.errors.first() {
             return Err(Denied::Broken(error.clone()));
         }
-        match self.rules.iter().find(|rule| rule.denies_outright(names, now)) {
+        match self.0.rules.iter().find(|rule| rule.denies_outright(names, now)) {
             Some(rule) => Err(Denied::Rule(rule.number)),
             None => Ok(()),
         }
@@ -177,24 +187,24 @@ impl Policy {
 
     /// When the next of its rules ends by itself; until then the policy says what it says at `now`.
     pub fn next_end(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
-        let ends = self.rules.iter().filter_map(|rule| rule.ours.as_ref()?.expires);
+        let ends = self.0.rules.iter().filter_map(|rule| rule.ours.as_ref()?.expires);
         ends.filter(|end| *end > now).min()
     }
 
     /// What the policy says to `ask`. Denials win over every rule that allows.
     pub fn rule_on(&self, ask: &Ask<'_>, now: OffsetDateTime) -> Ruling {
-        if let Some(error) = self.errors.first() {
+        if let Some(error) = self.0.errors.first() {
             return Ruling::denied(&Denied::Broken(error.clone()), ask.scopes);
         }
         let mut withheld: Vec<(usize, &[String])> = Vec::new();
-        for rule in &self.rules {
+        for rule in &self.0.rules {
             match rule.denies(ask, now) {
                 None => {}
                 Some([]) => return Ruling::denied(&Denied::Rule(rule.number), ask.scopes),
                 Some(scopes) => withheld.push((rule.number, scopes)),
             }
         }
-        let allowing = self.rules.iter().filter_map(|rule| {
+        let allowing = self.0.rules.iter().filter_map(|rule| {
             let reach = rule.allows(ask, now)?;
             Some((Ground::Rule(rule.number), reach))
         });
@@ -227,6 +237,7 @@ impl Policy {
     pub fn extra_claims(&self, for_userinfo: bool) -> Map<String, Value> {
         let mut merged = Map::new();
         for rule in self
+            .0
             .rules
             .iter()
             .filter(|rule| !for_userinfo || rule.include_in_user_info)
@@ -239,7 +250,7 @@ impl Policy {
     }
 
     fn first(&self, allows: impl Fn(&Rule) -> bool) -> Result<Ground, Denied> {
-        let rule = self.rules.iter().find(|rule| allows(rule));
+        let rule = self.0.rules.iter().find(|rule| allows(rule));
         rule.map(|rule| Ground::Rule(rule.number)).ok_or(Denied::NoRule)
     }
 }

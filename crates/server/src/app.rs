@@ -17,7 +17,7 @@ use countersign_oauth::{
 };
 use countersign_store::Store;
 use http::{
-    HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
     header::{ACCEPT, HOST},
     uri::Authority,
 };
@@ -227,17 +227,21 @@ impl App {
         if !route.allows(request.method()) {
             return reply::wrong_method(route.allowed());
         }
-        let headers = request.headers().clone();
+        // Only registration answers by who asks.
+        let asking = match route.cors() {
+            Cors::Registration => request.headers().clone(),
+            Cors::SameOrigin | Cors::Anyone => HeaderMap::new(),
+        };
         let mut reply = if request.method() == Method::OPTIONS {
             let mut reply = reply::body(status::PREFLIGHT, "text/plain; charset=utf-8", "");
-            if route.cors() == Cors::Anyone || cors::may_register(&headers, &self.config.cors_origins) {
+            if route.cors() == Cors::Anyone || cors::may_register(request.headers(), &self.config.cors_origins) {
                 cors::preflight(route, reply.headers_mut());
             }
             reply
         } else {
             self.dispatch(exchange, caller, route, request).await
         };
-        cors::open(route, &headers, &self.config.cors_origins, reply.headers_mut());
+        cors::open(route, &asking, &self.config.cors_origins, reply.headers_mut());
         reply
     }
 

@@ -4,7 +4,7 @@
 //! request, and nothing is added to it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     future::Future,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
@@ -16,6 +16,7 @@ use countersign_oauth::{
     footing::Presence,
     policy::{CAPABILITY, Policy},
 };
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tailnet_node::{Caller, Identity, Listener, Node, Stream, UserId, Who, Withdrawn as Gone};
 use tokio::sync::watch;
@@ -32,25 +33,33 @@ impl Inbound for TailnetInbound {
     async fn accept(&mut self) -> Option<(Stream, Arc<dyn Peer>)> {
         // The node has shut down when there are no more.
         let (stream, caller) = self.0.accept().await.ok()?.into_parts();
-        Some((stream, Arc::new(TailnetPeer(caller))))
+        let policy = Mutex::default();
+        Some((stream, Arc::new(TailnetPeer { caller, policy })))
     }
 }
 
 /// The node at the other end of one connection.
-struct TailnetPeer(Caller);
+struct TailnetPeer {
+    caller: Caller,
+    /// What its rules were when it was asked last.
+    policy: Mutex<Policy>,
+}
 
 impl Peer for TailnetPeer {
     fn caller(&self) -> Result<Requester, Withdrawn> {
-        match self.0.identity() {
-            Ok(identity) => Ok(requester(identity)),
+        match self.caller.identity() {
+            Ok(identity) => {
+                let policy = read(&mut self.policy.lock(), &identity);
+                Ok(requester(identity, policy))
+            }
             Err(withdrawn) => Err(Withdrawn(withdrawn.to_string())),
         }
     }
 
     fn withdrawn(&self) -> Pin<Box<dyn Future<Output = Withdrawn> + Send + '_>> {
         Box::pin(async {
-            self.0.withdrawn().await;
-            match self.0.identity() {
+            self.caller.withdrawn().await;
+            match self.caller.identity() {
                 Ok(_) => Withdrawn("the tailnet policy no longer lets the node reach this server".to_owned()),
                 Err(withdrawn) => Withdrawn(withdrawn.to_string()),
             }
@@ -59,12 +68,39 @@ impl Peer for TailnetPeer {
 }
 
 /// The nodes of the tailnet, by the ids under which grants were stored.
-pub struct TailnetDirectory(pub Arc<Node>);
+pub struct TailnetDirectory {
+    node: Arc<Node>,
+    /// The rules of nodes that were asked about, [`KNOWN`] at most: then all are forgotten.
+    policies: Mutex<HashMap<String, Policy>>,
+}
+
+const KNOWN: usize = 4096;
+
+impl TailnetDirectory {
+    /// The tailnet as `node` sees it.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            policies: Mutex::default(),
+        }
+    }
+
+    fn policy(&self, identity: &Identity) -> Policy {
+        let mut policies = self.policies.lock();
+        if policies.len() >= KNOWN {
+            policies.clear();
+        }
+        read(policies.entry(identity.stable_id.to_string()).or_default(), identity)
+    }
+}
 
 impl Directory for TailnetDirectory {
     fn presence(&self, stable_id: &str) -> Presence {
-        match self.0.node_by_id(stable_id) {
-            Ok(identity) => Presence::Here(Box::new(requester(identity))),
+        match self.node.node_by_id(stable_id) {
+            Ok(identity) => {
+                let policy = self.policy(&identity);
+                Presence::Here(Box::new(requester(identity, policy)))
+            }
             Err(Gone::NotJoined) => Presence::Unknown,
             Err(Gone::Expired) => Presence::Expired,
             Err(Gone::Gone | Gone::NoUser) => Presence::Gone,
@@ -73,7 +109,7 @@ impl Directory for TailnetDirectory {
 
     fn mark(&self, stable_id: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
-        match self.0.node_by_id(stable_id) {
+        match self.node.node_by_id(stable_id) {
             Ok(identity) => {
                 let rules = identity.capabilities.values(CAPABILITY).map(RawValue::get);
                 (identity.who, identity.shared, identity.routes).hash(&mut hasher);
@@ -85,31 +121,40 @@ impl Directory for TailnetDirectory {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.0.netmap_changes()
+        self.node.netmap_changes()
     }
 
     fn rules(&self) -> Vec<String> {
-        self.0.granted(CAPABILITY)
+        self.node.granted(CAPABILITY)
     }
 
     fn nodes_of(&self, user: i64) -> BTreeSet<String> {
-        let nodes = self.0.nodes_of(UserId(user));
+        let nodes = self.node.nodes_of(UserId(user));
         nodes.iter().map(ToString::to_string).collect()
     }
 
     fn find(&self, wanted: &Wanted<'_>, limit: usize) -> Vec<Requester> {
-        let peers = self.0.status().peers;
+        let peers = self.node.status().peers;
         let meant = peers
             .iter()
             .filter(|peer| wanted.means(&peer.owner, &peer.name, &peer.stable_id));
         meant
-            .filter_map(|peer| self.node(&peer.stable_id))
+            .filter_map(|peer| Directory::node(self, &peer.stable_id))
             .take(limit)
             .collect()
     }
 }
 
-fn requester(identity: Identity) -> Requester {
+/// The rules of `identity`, which are read again only when they are others than those of `known`.
+fn read(known: &mut Policy, identity: &Identity) -> Policy {
+    let values = || identity.capabilities.values(CAPABILITY).map(RawValue::get);
+    if !known.is_of(values()) {
+        *known = Policy::parse(values());
+    }
+    known.clone()
+}
+
+fn requester(identity: Identity, policy: Policy) -> Requester {
     Requester {
         node_id: identity.stable_id.to_string(),
         node_number: identity.node_id.0,
@@ -132,7 +177,7 @@ fn requester(identity: Identity) -> Requester {
         },
         routes: identity.routes,
         shared: identity.shared,
-        policy: Policy::parse(identity.capabilities.values(CAPABILITY).map(|value| value.get())),
+        policy,
         netmap_age: identity.netmap_age,
     }
 }

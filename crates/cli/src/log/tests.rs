@@ -20,8 +20,8 @@ fn the_journal_is_taken_only_when_standard_error_is_its_stream() {
 #[test]
 fn a_name_cannot_forge_a_line() {
     assert_eq!(
-        printable("bob\n12:00 INFO all is well\x1b[2J"),
+        printable("bob\n12:00 INFO all is well\x1b[2J".to_owned()),
         "bob\\n12:00 INFO all is well\\u{1b}[2J"
     );
-    assert_eq!(printable("Zoë"), "Zoë");
+    assert_eq!(printable("Zoë".to_owned()), "Zoë");
 }

@@ -324,3 +324,14 @@ fn the_next_end_is_of_the_rule_that_expires_first_from_now_on() {
     assert_eq!(policy.next_end(NOW), Some(datetime!(2026-11-24 13:00 UTC)));
     assert_eq!(policy.next_end(datetime!(2026-11-25 00:00 UTC)), None);
 }
+
+#[test]
+fn a_policy_knows_the_texts_it_was_made_of() {
+    let rules = [r#"{"allow_dcr":true}"#, "{"];
+    let policy = Policy::parse(rules);
+    assert!(policy.is_of(rules) && policy.clone().is_of(rules));
+    for other in [&rules[..1], &[rules[1], rules[0]], &[rules[0], rules[1], rules[1]], &[]] {
+        assert!(!policy.is_of(other.iter().copied()), "{other:?}");
+    }
+    assert!(Policy::default().is_of([]));
+}

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes of a layer from which on it moves.
-const LAYER: usize = 2 << 20;
+const LAYER: usize = 512 << 10;
 /// Tidying begins a new layer no more often than each this many calls: what is deleted meanwhile need not move.
 const TIDIES: u32 = 10;
 
@@ -199,7 +199,11 @@ impl Backend for Buffered {
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let writing = &mut *self.writing.lock();
-        let large = self.shared.layers.read().active.bytes() > LAYER;
+        let limit = std::env::var("CS_LAYER")
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(LAYER);
+        let large = self.shared.layers.read().active.bytes() > limit;
         if large || !writing.journals[writing.current].fits(&changes) {
             self.turn(writing)?;
         }

@@ -27,8 +27,9 @@ use crate::config::{Registration, Settings, Tls};
 /// Folder of the store in the state folder.
 const STORE: &str = "store";
 
-/// Bytes of the database kept in memory: all of a small installation, little beside the rest of the process.
-const STORE_CACHE: u64 = 8 << 20;
+/// Bytes of the database kept in memory, as sled counts: what it holds is about twice as much. What was written lately is in
+/// the store's own layers, and 10,000 clients cost no more CPU with 2 MiB than with 8.
+const STORE_CACHE: u64 = 2 << 20;
 
 /// Control that cannot be reached is tried again and again, with backoff; a server does not give up by itself.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -173,7 +174,10 @@ pub(crate) fn store_options(state_dir: &Path, machine_key: MachinePublic, entrop
     OpenOptions {
         folder: state_dir.join(STORE),
         node: machine_key.to_string(),
-        cache_bytes: STORE_CACHE,
+        cache_bytes: std::env::var("CS_CACHE")
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(STORE_CACHE),
         entropy,
     }
 }
@@ -207,6 +211,6 @@ async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<
         audit_retention: settings.audit_retention,
         limits: Limits::default(),
     };
-    let directory = Arc::new(TailnetDirectory(Arc::clone(node)));
+    let directory = Arc::new(TailnetDirectory::new(Arc::clone(node)));
     Ok(Server::new(config, store.clone(), Clock::system(), directory).await?)
 }
