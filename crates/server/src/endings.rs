@@ -176,6 +176,8 @@ impl Ender<'_> {
             if conflicts == ATTEMPTS {
                 return Err(EndError::Busy);
             }
+            // However many there are: others are served meanwhile.
+            tokio::task::yield_now().await;
         }
         let mut from: Option<Vec<u8>> = None;
         loop {
@@ -192,6 +194,7 @@ impl Ender<'_> {
             if conflicts == ATTEMPTS {
                 return Err(EndError::Busy);
             }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -186,7 +186,7 @@ impl Server {
     }
 
     /// What its requests share.
-    pub(crate) fn app(&self) -> &App {
+    pub(crate) fn app(&self) -> &Arc<App> {
         &self.0
     }
 }

@@ -265,12 +265,15 @@ impl Watcher {
             let Some(last) = page.last() else { return Ok(()) };
             position = Some(last.position.clone());
             for found in &page {
-                if !self.look_into(node, found.kind, &found.id, now, batch).await? {
-                    // Spent or ended meanwhile; what it became stands elsewhere.
+                if let Some(gone) = self.look_into(node, found.kind, &found.id, now, batch).await? {
+                    // Spent or ended meanwhile; what it became stands elsewhere. A consent may be given again.
                     batch.again.insert(node.to_owned());
+                    batch.txn.append(gone);
                     batch.txn.forget_resting(node, found);
                 }
             }
+            // However much rests on a node: others are served meanwhile.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -291,7 +294,7 @@ impl Watcher {
                     continue;
                 }
                 let id = String::from_utf8_lossy(&record.id()).into_owned();
-                if !self.look_into(node, R::KIND, &id, now, batch).await? {
+                if self.look_into(node, R::KIND, &id, now, batch).await?.is_some() {
                     batch.again.insert(node.to_owned());
                 }
             }
@@ -299,11 +302,12 @@ impl Watcher {
             if from.is_none() {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Reads a record of `node` for a decision, and adds its end to the batch if it has lost its ground. False when
-    /// there is nothing to end any more.
+    /// Reads a record of `node` for a decision, and adds its end to the batch if it has lost its ground. When there is
+    /// nothing to end any more, a transaction that expects that it stays so.
     async fn look_into(
         &mut self,
         node: &str,
@@ -311,15 +315,15 @@ impl Watcher {
         id: &str,
         now: OffsetDateTime,
         batch: &mut Batch,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Txn>, StoreError> {
         // One that rests on two nodes is met twice.
         let name = (kind as u8, id.to_owned());
         if batch.records.contains(&name) {
-            return Ok(true);
+            return Ok(None);
         }
         match ending::sight(self, kind, id, now).await? {
-            Sight::Stands => return Ok(true),
-            Sight::Moved => return Ok(false),
+            Sight::Stands => return Ok(None),
+            Sight::Moved(gone) => return Ok(Some(gone)),
             Sight::Lost(mut loss) => {
                 batch.nodes.insert(node.to_owned());
                 batch.records.insert(name);
@@ -330,7 +334,7 @@ impl Watcher {
         if batch.losses.len() >= PAGE {
             self.flush(batch).await?;
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Writes what was found, all of it or nothing.
@@ -390,8 +394,8 @@ struct Batch {
 enum Sight {
     /// The record stays.
     Stands,
-    /// There is nothing to end there any more.
-    Moved,
+    /// There is nothing to end there any more, as this expects.
+    Moved(Txn),
     /// It ends, or loses a part.
     Lost(Box<Loss>),
 }

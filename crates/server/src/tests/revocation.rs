@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use countersign_oauth::{
-    grant::{Code, Grant},
+    grant::{Code, Grant, GrantId, NodeTag},
     opaque::OpaqueToken,
     remembered::Remembered,
     session::Session,
+    subject::Subject,
 };
-use countersign_store::Record;
+use countersign_store::{Record, Txn};
 use tokio::task::JoinSet;
 
 use super::{
@@ -569,4 +570,75 @@ async fn a_machines_opaque_token_ends_with_what_its_owner_may_have() {
     let audit = audit(&rig).await;
     let ended = audit.iter().filter(|line| line["event"] == "opaque_token_ended");
     assert_eq!(ended.count(), 2);
+}
+
+/// A watcher of a test's own, whose looks it can see.
+fn watcher(rig: &Rig) -> crate::watch::Watcher {
+    crate::watch::Watcher::new(Arc::clone(rig.server.app()))
+}
+
+#[tokio::test]
+async fn however_much_rests_on_one_node_others_are_served_during_a_look() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let id = registered(&mut alice).await;
+    let code = code(&mut alice, &id, &TO_MCP).await;
+    redeem(&mut alice, &id, &code).await;
+    let like = stored::<Grant>(&rig).await.remove(0);
+    let mut txn = Txn::new();
+    for handle in 0..1000_u128 {
+        let id = GrantId::of(NodeTag::of("nalice"), &handle.to_be_bytes());
+        txn.put(&Grant { id, ..like.clone() }).unwrap();
+    }
+    rig.store.commit(txn).await.unwrap();
+    let turns = Arc::new(AtomicI64::new(0));
+    let others = Arc::clone(&turns);
+    let serving = tokio::spawn(async move {
+        loop {
+            others.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::task::yield_now().await;
+    let before = turns.load(Relaxed);
+    assert_eq!(watcher(&rig).look(rig.now()).await.unwrap(), 0);
+    assert!(turns.load(Relaxed) >= before + 10);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_consent_that_is_given_again_during_a_look_is_found_by_the_next() {
+    let rig = Rig::start(config()).await;
+    let alice = alice();
+    rig.nodes.add(&alice);
+    let consent = {
+        let alice = alice.facts.lock();
+        Remembered {
+            subject: Subject::of(&alice),
+            node_name: alice.node_name.clone(),
+            client: countersign_oauth::client::ClientId::from_request("client"),
+            redirect_uri: "https://app.example/callback".into(),
+            scopes: Vec::new(),
+            resources: Vec::new(),
+            published_by: None,
+            since: rig.now(),
+            expires_at: rig.now(),
+        }
+    };
+    let mut over = Txn::new();
+    over.put(&consent).unwrap();
+    rig.store.commit(over).await.unwrap();
+    let mut again = Txn::new();
+    again
+        .put(&Remembered {
+            expires_at: rig.now() + Duration::from_secs(3600),
+            ..consent
+        })
+        .unwrap();
+    // The look has found the one that is over when the new one is written.
+    let mut watcher = watcher(&rig);
+    let (looked, given) = tokio::join!(watcher.look(rig.now()), rig.store.commit(again));
+    looked.unwrap();
+    given.unwrap();
+    assert_eq!(rig.store.resting_on("nalice", None, 10).await.unwrap().len(), 1);
 }

@@ -229,7 +229,7 @@ async fn of<R: Ending>(watcher: &mut Watcher, id: &str, now: OffsetDateTime) -> 
     let mut reads = store.reads();
     let record = reads.get::<R>(id).await?;
     let Some(record) = record.filter(|record| record.is_open(now)) else {
-        return Ok(Sight::Moved);
+        return Ok(Sight::Moved(reads.into_txn()));
     };
     match watcher.judge(&record, now) {
         Verdict::Stands => Ok(Sight::Stands),

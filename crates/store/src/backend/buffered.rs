@@ -8,6 +8,7 @@
 //! There are two layers at most: a writer that fills the second before the first has moved waits.
 
 use std::{
+    fs::File,
     mem,
     ops::Bound,
     path::Path,
@@ -74,7 +75,12 @@ impl Buffered {
         let (mut journals, mut held) = if settled == 0 {
             // A new store, or one whose first start was cut short: nothing was ever acknowledged.
             let a = Journal::make(&path_a).map_err(io(&path_a))?;
-            (([a, Journal::make(&path_b).map_err(io(&path_b))?]), [None, None])
+            let b = Journal::make(&path_b).map_err(io(&path_b))?;
+            // Their names must be there before the database says that it goes on with them.
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(io(folder))?;
+            ([a, b], [None, None])
         } else {
             let (a, in_a) = Journal::open(&path_a).map_err(|source| unreadable(&path_a, &source))?;
             let (b, in_b) = Journal::open(&path_b).map_err(|source| unreadable(&path_b, &source))?;

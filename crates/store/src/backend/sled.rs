@@ -1,11 +1,13 @@
 //! sled 0.34.7, made durable.
 //!
-//! Its `flush` ends in `sync_file_range`, which a power cut can undo. [`Sled::sync`] therefore flushes, then calls
-//! `fdatasync` through a descriptor of its own on the same file. A damaged file can make `open` panic: it runs in a
+//! Its `flush` ends in `sync_file_range`, which a power cut can undo, and never syncs the files of large pages, without
+//! which a page is silently what it was before. [`Sled::sync`] therefore flushes, syncs those, then calls
+//! `fdatasync` through a descriptor of its own on the log. A damaged file can make `open` panic: it runs in a
 //! thread of its own, whose end is an error here. That is why the workspace must not set `panic = "abort"`.
 
 use std::{
     fs::File,
+    io,
     ops::Bound,
     panic,
     path::{Path, PathBuf},
@@ -14,15 +16,21 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::Change;
 use crate::error::{OpenError, StoreError};
 
 const OPEN_THREAD: &str = "store-open";
+/// The folder of pages above 128 KiB, each a file that is named by its number in the log.
+const BLOBS: &str = "blobs";
 
 pub(crate) struct Sled {
     db: ::sled::Db,
     file: File,
     path: PathBuf,
+    /// Up to which number the files of large pages are synced.
+    synced: Mutex<Option<i64>>,
 }
 
 /// How often, and how long after one another, a locked database is tried.
@@ -60,6 +68,7 @@ impl Sled {
             db,
             file,
             path: path.to_owned(),
+            synced: Mutex::default(),
         })
     }
 
@@ -94,13 +103,40 @@ impl Sled {
     /// Returns when everything that was applied survives a power cut.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush()?;
+        let (blobs, last) = self.new_blobs()?;
+        for blob in &blobs {
+            match File::open(blob).and_then(|file| file.sync_all()) {
+                // Its page was written anew meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced?,
+            }
+        }
+        if !blobs.is_empty() {
+            File::open(self.path.join(BLOBS))?.sync_all()?;
+        }
+        *self.synced.lock() = last;
         Ok(self.file.sync_data()?)
+    }
+
+    /// The files of large pages that were not synced yet, and the highest number that sled gave to one.
+    fn new_blobs(&self) -> io::Result<(Vec<PathBuf>, Option<i64>)> {
+        let synced = *self.synced.lock();
+        let (mut new, mut last) = (Vec::new(), synced);
+        for entry in std::fs::read_dir(self.path.join(BLOBS))? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+            if number.is_some() && number > synced {
+                new.push(entry.path());
+                last = last.max(number);
+            }
+        }
+        Ok((new, last))
     }
 
     /// Bytes on disk.
     pub(crate) fn size(&self) -> u64 {
         // Large values stand in files beside the log, so the folder is what counts.
-        let blobs = self.path.join("blobs");
+        let blobs = self.path.join(BLOBS);
         let folder = |path: &Path| -> u64 {
             std::fs::read_dir(path).map_or(0, |entries| {
                 entries
@@ -167,3 +203,6 @@ fn io_error(source: std::io::Error, path: &Path) -> OpenError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;
