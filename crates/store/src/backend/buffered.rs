@@ -205,11 +205,7 @@ impl Backend for Buffered {
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let writing = &mut *self.writing.lock();
-        let limit = std::env::var("CS_LAYER")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(LAYER);
-        let large = self.shared.layers.read().active.bytes() > limit;
+        let large = self.shared.layers.read().active.bytes() > LAYER;
         if large || !writing.journals[writing.current].fits(&changes) {
             self.turn(writing)?;
         }

@@ -174,10 +174,7 @@ pub(crate) fn store_options(state_dir: &Path, machine_key: MachinePublic, entrop
     OpenOptions {
         folder: state_dir.join(STORE),
         node: machine_key.to_string(),
-        cache_bytes: std::env::var("CS_CACHE")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(STORE_CACHE),
+        cache_bytes: STORE_CACHE,
         entropy,
     }
 }
