@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Bytes of a layer from which on it moves.
-const LAYER: usize = 512 << 10;
+const LAYER: usize = 1 << 20;
 /// Tidying begins a new layer no more often than each this many calls: what is deleted meanwhile need not move.
 const TIDIES: u32 = 10;
 
