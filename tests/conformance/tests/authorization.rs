@@ -122,7 +122,16 @@ async fn consent(client: &mut Client, path: &str) {
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     let location = answer.header("location").strip_prefix("http://").unwrap();
     let (host, path) = location.split_once('/').unwrap();
-    let mut callback = TcpStream::connect(host).await.unwrap();
+    // The tool prints its address before it listens there.
+    let mut tries = 0;
+    let mut callback = loop {
+        match TcpStream::connect(host).await {
+            Ok(callback) => break callback,
+            Err(error) => assert!(tries < 100, "the tool's callback on {host}: {error}"),
+        }
+        tries += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     callback.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
