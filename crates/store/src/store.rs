@@ -243,19 +243,6 @@ impl Reads<'_> {
         Ok(stored.as_deref().map_or(0, writer::counter_value))
     }
 
-    /// Whether everything that was read still stands as it was read: what several reads saw is then of one moment.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn still_holds(&self) -> Result<bool, StoreError> {
-        for (key, version) in &self.expects {
-            if writer::version_of(self.store.backend.get(key.as_bytes())?.as_deref()) != *version {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// A transaction that expects everything that was read.
     pub fn into_txn(self) -> Txn {
         Txn {

@@ -298,7 +298,7 @@ impl<'a> Pending<'a> {
 }
 
 /// The version of a stored record, or of its absence.
-pub(crate) fn version_of(stored: Option<&[u8]>) -> Version {
+fn version_of(stored: Option<&[u8]>) -> Version {
     stored
         .and_then(record::unseal)
         .map_or(Version::ABSENT, |(version, _)| version)

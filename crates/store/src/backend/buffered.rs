@@ -71,34 +71,36 @@ impl Buffered {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        let [path_a, path_b] = journal::paths(folder);
+        let paths = journal::paths(folder);
+        let [path_a, path_b] = &paths;
         let (mut journals, mut held) = if settled == 0 {
             // A new store, or one whose first start was cut short: nothing was ever acknowledged.
-            let a = Journal::make(&path_a).map_err(io(&path_a))?;
-            let b = Journal::make(&path_b).map_err(io(&path_b))?;
+            let a = Journal::make(path_a).map_err(io(path_a))?;
+            let b = Journal::make(path_b).map_err(io(path_b))?;
             // Their names must be there before the database says that it goes on with them.
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
                 .map_err(io(folder))?;
             ([a, b], [None, None])
         } else {
-            let (a, in_a) = Journal::open(&path_a).map_err(|source| unreadable(&path_a, &source))?;
-            let (b, in_b) = Journal::open(&path_b).map_err(|source| unreadable(&path_b, &source))?;
+            let (a, in_a) = Journal::open(path_a).map_err(|source| unreadable(path_a, &source))?;
+            let (b, in_b) = Journal::open(path_b).map_err(|source| unreadable(path_b, &source))?;
             ([a, b], [in_a, in_b])
         };
         let epochs =
             |held: &[Option<Recovered>; 2]| held.each_ref().map(|held| held.as_ref().map_or(0, |held| held.epoch));
         let last = epochs(&held).into_iter().max().unwrap_or(0).max(settled + 1);
-        let due: Vec<u64> = (settled + 1..=last).collect();
-        if settled > 0 && (due.len() > 2 || due.iter().any(|epoch| !epochs(&held).contains(epoch))) {
-            return Err(OpenError::Journal { path: path_a, settled });
+        let missing = |epoch| !epochs(&held).contains(&epoch);
+        if settled > 0 && (last - settled > 2 || (settled + 1..=last).any(missing)) {
+            let path = path_a.clone();
+            return Err(OpenError::Journal { path, settled });
         }
-        let mut current = usize::from(epochs(&held)[0] == last);
-        for epoch in due {
+        // The file that does not hold the last epoch.
+        let current = usize::from(epochs(&held)[0] == last);
+        for epoch in settled + 1..=last {
             if epoch == last {
                 // Before the last one is settled: a journal always goes on where the database ends.
-                current = usize::from(epochs(&held)[0] == last);
-                journals[current].restart(last + 1).map_err(io(&path_a))?;
+                journals[current].restart(last + 1).map_err(io(&paths[current]))?;
             }
             let mut layer = Layer::default();
             let from = held
