@@ -34,6 +34,7 @@ pub fn held_id(subject: &Subject, name: &str) -> Vec<u8> {
 impl Record for Session {
     const TABLE: &'static str = "session";
     const FORMAT: u16 = 1;
+    const COPY: Option<fn(&Self) -> Self> = Some(Self::clone);
 
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.hash.to_text())
@@ -47,6 +48,7 @@ impl Record for Session {
 impl Record for Remembered {
     const TABLE: &'static str = "remembered";
     const FORMAT: u16 = 1;
+    const COPY: Option<fn(&Self) -> Self> = Some(Self::clone);
 
     fn id(&self) -> Vec<u8> {
         held_id(&self.subject, &self.mark())

@@ -1,6 +1,6 @@
 //! Names of records: the table, a zero byte, the id. Ids of one table sort together, so that a prefix can be scanned.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 /// The name of one record.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +27,13 @@ impl Key {
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Hashes and compares as its bytes do.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

@@ -16,6 +16,7 @@ mod journal;
 mod key;
 mod layer;
 mod manifest;
+mod recent;
 mod record;
 mod records;
 mod resting;

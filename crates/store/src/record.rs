@@ -9,11 +9,14 @@ use crate::{error::StoreError, key::Key, resting::Resting};
 ///
 /// [`FORMAT`](Record::FORMAT) counts up with every change that an older version could not read; the new version then
 /// also reads the old format in [`upgrade`](Record::upgrade).
-pub trait Record: Serialize + DeserializeOwned + Send + Sync {
+pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The table, a short name that never changes.
     const TABLE: &'static str;
     /// The format that this version writes.
     const FORMAT: u16;
+    /// How to copy a record of a table that is read again and again: what was read of it lately is kept in memory, also
+    /// that there is nothing.
+    const COPY: Option<fn(&Self) -> Self> = None;
 
     /// The id within its table.
     fn id(&self) -> Vec<u8>;

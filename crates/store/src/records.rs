@@ -21,6 +21,7 @@ use crate::{record::Record, resting::Resting};
 impl Record for Client {
     const TABLE: &'static str = "client";
     const FORMAT: u16 = 1;
+    const COPY: Option<fn(&Self) -> Self> = Some(Self::clone);
 
     fn id(&self) -> Vec<u8> {
         self.id.as_str().into()

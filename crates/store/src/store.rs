@@ -15,6 +15,7 @@ use crate::{
     error::{CommitError, OpenError, StoreError},
     key::Key,
     manifest::{self, Manifest},
+    recent::{Known, Recent},
     record::{self, Record, Version},
     settle::Settler,
     txn::{COUNTERS, Txn},
@@ -38,6 +39,7 @@ pub struct OpenOptions {
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
+    recent: Arc<Recent>,
     writer: Arc<Handle>,
 }
 
@@ -130,8 +132,13 @@ impl Store {
     }
 
     fn start(backend: Arc<dyn Backend>) -> Result<Self, StoreError> {
-        let writer = Arc::new(writer::start(Arc::clone(&backend))?);
-        Ok(Self { backend, writer })
+        let recent = Arc::new(Recent::default());
+        let writer = Arc::new(writer::start(Arc::clone(&backend), Arc::clone(&recent))?);
+        Ok(Self {
+            backend,
+            recent,
+            writer,
+        })
     }
 
     /// Begins to read for a decision.
@@ -166,6 +173,25 @@ impl Store {
         }
         let next = if full { records.last().map(Record::id) } else { None };
         Ok(Page { records, next })
+    }
+
+    /// The record of a key, or that there is none, and since when.
+    fn read<R: Record>(&self, key: &Key) -> Result<(Version, Option<R>), StoreError> {
+        let mark = match R::COPY.map(|copy| (self.recent.get(key, copy), copy)) {
+            Some((Known::Read(version, record), _)) => return Ok((version, record)),
+            Some((Known::Nothing(mark), copy)) => Some((mark, copy)),
+            None => None,
+        };
+        let stored = self.backend.get(key.as_bytes())?;
+        let (version, record) = match stored.as_deref().map(record::decode::<R>).transpose()? {
+            Some((version, record)) => (version, Some(record)),
+            None => (Version::ABSENT, None),
+        };
+        if let Some((mark, copy)) = mark {
+            let bytes = stored.map_or(0, |stored| stored.len());
+            self.recent.keep(mark, key, version, record.as_ref().map(copy), bytes);
+        }
+        Ok((version, record))
     }
 
     /// Raw entries under `prefix`, from behind the key `after` on.
@@ -225,13 +251,9 @@ impl Reads<'_> {
     /// [`StoreError`] when the database fails or the record cannot be read.
     pub async fn get<R: Record>(&mut self, id: impl AsRef<[u8]>) -> Result<Option<R>, StoreError> {
         let key = record::key::<R>(id.as_ref());
-        let read = match self.store.backend.get(key.as_bytes())? {
-            Some(stored) => Some(record::decode::<R>(&stored)?),
-            None => None,
-        };
-        let version = read.as_ref().map_or(Version::ABSENT, |(version, _)| *version);
+        let (version, record) = self.store.read::<R>(&key)?;
         self.expects.push((key, version));
-        Ok(read.map(|(_, record)| record))
+        Ok(record)
     }
 
     /// Where a counter stands. Not an expectation: [`Txn::count`] has a ceiling of its own.

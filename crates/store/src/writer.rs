@@ -20,6 +20,7 @@ use crate::{
     error::{CommitError, StoreError},
     journal,
     key::Key,
+    recent::Recent,
     record::{self, Version},
     store::{Committed, Sequence},
     txn::{Txn, Write},
@@ -87,14 +88,18 @@ impl Drop for Handle {
     }
 }
 
-pub(crate) fn start(backend: Arc<dyn Backend>) -> Result<Handle, StoreError> {
+pub(crate) fn start(backend: Arc<dyn Backend>, recent: Arc<Recent>) -> Result<Handle, StoreError> {
     let sequence = match backend.get(record::key::<Sequence>(Sequence::ID).as_bytes())? {
         Some(stored) => record::decode::<Sequence>(&stored)?.1.0,
         None => 0,
     };
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failing, failed) = watch::channel(false);
-    let writer = Writer { backend, sequence };
+    let writer = Writer {
+        backend,
+        recent,
+        sequence,
+    };
     let thread = thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || writer.run(queue, &failing))?;
@@ -107,6 +112,7 @@ pub(crate) fn start(backend: Arc<dyn Backend>) -> Result<Handle, StoreError> {
 
 struct Writer {
     backend: Arc<dyn Backend>,
+    recent: Arc<Recent>,
     sequence: u64,
 }
 
@@ -143,15 +149,16 @@ impl Writer {
         jobs: impl Iterator<Item = Job>,
         closing: &mut Option<oneshot::Sender<()>>,
     ) -> Result<usize, StoreError> {
-        let backend = Arc::clone(&self.backend);
-        let mut batch = Batch::new(&*backend);
+        let (backend, recent) = (Arc::clone(&self.backend), Arc::clone(&self.recent));
+        let batch_of = || Batch::new(&*backend, &recent);
+        let mut batch = batch_of();
         let (mut commits, mut tidies) = (0, false);
         for job in jobs {
             match job {
                 Job::Commit(txn, reply) => {
                     commits += 1;
                     if batch.bytes >= BATCH_BYTES {
-                        std::mem::replace(&mut batch, Batch::new(&*backend)).commit(self.sequence)?;
+                        std::mem::replace(&mut batch, batch_of()).commit(self.sequence)?;
                     }
                     batch.take(txn, reply, &mut self.sequence)?;
                 }
@@ -176,9 +183,9 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(backend: &'a dyn Backend) -> Self {
+    fn new(backend: &'a dyn Backend, recent: &'a Recent) -> Self {
         Self {
-            pending: Pending::new(backend),
+            pending: Pending::new(backend, recent),
             accepted: Vec::new(),
             conflicts: Vec::new(),
             bytes: 0,
@@ -206,12 +213,14 @@ impl<'a> Batch<'a> {
 
     /// On an error some of it may be on disk; its replies are dropped, which their owners see as `Stopped`.
     fn commit(mut self, sequence: u64) -> Result<(), StoreError> {
-        let backend = self.pending.backend;
+        let (backend, recent) = (self.pending.backend, self.pending.recent);
         if !self.accepted.is_empty() {
             let last = record::to_body(&Sequence(sequence))?;
             let key = record::key::<Sequence>(Sequence::ID);
             self.pending.set(key, Some(record::seal(Version(sequence), &last)));
+            let keys: Vec<Key> = self.pending.changes.keys().cloned().collect();
             backend.apply(self.pending.into_changes())?;
+            recent.forget(keys.iter().map(Key::as_bytes));
         }
         // Only now: whoever decides again must see what it conflicted with.
         for (reply, key) in self.conflicts {
@@ -231,13 +240,15 @@ impl<'a> Batch<'a> {
 /// The changes of a batch, over the database.
 struct Pending<'a> {
     backend: &'a dyn Backend,
+    recent: &'a Recent,
     changes: HashMap<Key, Option<Vec<u8>>>,
 }
 
 impl<'a> Pending<'a> {
-    fn new(backend: &'a dyn Backend) -> Self {
+    fn new(backend: &'a dyn Backend, recent: &'a Recent) -> Self {
         Self {
             backend,
+            recent,
             changes: HashMap::new(),
         }
     }
@@ -249,6 +260,18 @@ impl<'a> Pending<'a> {
         }
     }
 
+    /// The version of a record, or of its absence.
+    fn version(&self, key: &Key) -> Result<Version, StoreError> {
+        if !self.changes.contains_key(key)
+            && let Some(version) = self.recent.version(key)
+        {
+            return Ok(version);
+        }
+        let stored = self.get(key)?;
+        let sealed = stored.as_deref().and_then(record::unseal);
+        Ok(sealed.map_or(Version::ABSENT, |(version, _)| version))
+    }
+
     fn set(&mut self, key: Key, value: Option<Vec<u8>>) {
         self.changes.insert(key, value);
     }
@@ -256,7 +279,7 @@ impl<'a> Pending<'a> {
     /// Adds all of `txn`, as the commit `sequence`, or nothing.
     fn admit(&mut self, txn: Txn, sequence: u64) -> Result<(), CommitError> {
         for (key, expected) in txn.expects {
-            if version_of(self.get(&key)?.as_deref()) != expected {
+            if self.version(&key)? != expected {
                 return Err(CommitError::Conflict(key));
             }
         }
@@ -295,13 +318,6 @@ impl<'a> Pending<'a> {
         let changes = self.changes.into_iter();
         changes.map(|(key, value)| (key.into_bytes(), value)).collect()
     }
-}
-
-/// The version of a stored record, or of its absence.
-fn version_of(stored: Option<&[u8]>) -> Version {
-    stored
-        .and_then(record::unseal)
-        .map_or(Version::ABSENT, |(version, _)| version)
 }
 
 /// Where a stored counter stands.

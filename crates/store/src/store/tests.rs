@@ -1,6 +1,9 @@
 //! One suite, run against every backend.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use countersign_oauth::audit::AuditRecord;
 use tempfile::TempDir;
@@ -17,6 +20,7 @@ struct Note {
 impl Record for Note {
     const TABLE: &'static str = "note";
     const FORMAT: u16 = 2;
+    const COPY: Option<fn(&Self) -> Self> = Some(Self::clone);
 
     fn id(&self) -> Vec<u8> {
         self.id.clone().into_bytes()
@@ -96,6 +100,32 @@ async fn a_changed_expectation_is_a_conflict_and_changes_nothing(store: Store) {
     assert!(matches!(store.commit(txn).await, Err(CommitError::Conflict(_))));
     assert_eq!(text_of(&store, "a").await.as_deref(), Some("1"));
     assert_eq!(store.reads().counter("c").await.unwrap(), 0);
+}
+
+async fn nobody_reads_what_was_before_an_acknowledged_change(store: Store) {
+    const CHANGES: u64 = 300;
+    let newest = Arc::new(AtomicU64::new(0));
+    // On threads of their own: the suite's runtime has one.
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (store, newest) = (store.clone(), Arc::clone(&newest));
+            std::thread::spawn(move || {
+                while newest.load(SeqCst) < CHANGES {
+                    let acknowledged = newest.load(SeqCst);
+                    let (_, note) = store.read::<Note>(&record::key::<Note>(b"a")).unwrap();
+                    let text = note.map_or(0, |note| note.text.parse().unwrap());
+                    assert!(text >= acknowledged, "{text} was read after {acknowledged}");
+                }
+            })
+        })
+        .collect();
+    for change in 1..=CHANGES {
+        put(&store, &note("a", &change.to_string())).await;
+        newest.store(change, SeqCst);
+    }
+    for reader in readers {
+        reader.join().unwrap();
+    }
 }
 
 async fn a_record_that_was_deleted_and_made_again_is_another(store: Store) {
@@ -222,6 +252,7 @@ macro_rules! on_every_backend {
 on_every_backend!(
     what_is_committed_is_read,
     a_changed_expectation_is_a_conflict_and_changes_nothing,
+    nobody_reads_what_was_before_an_acknowledged_change,
     a_record_that_was_deleted_and_made_again_is_another,
     of_many_that_read_the_same_exactly_one_wins,
     counters_do_not_conflict_until_their_ceiling,
