@@ -241,7 +241,7 @@ impl Netstack {
         let largest = if self.half_open < CROWDED {
             self.limits.buffer
         } else {
-            SMALL_BUFFER
+            SMALL_BUFFER.min(self.limits.buffer)
         };
         let Some((mut socket, reservation)) = self.socket(now, largest) else {
             self.counters.memory_refused += 1;

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use rustls_pki_types::CertificateDer;
+use tailnet_engine::peer::Limits;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,9 @@ pub struct NodeConfig {
     pub udp_port: Option<u16>,
     /// Budget, in bytes, for the buffers of all connections of all peers.
     pub connection_memory: usize,
+    /// The largest buffer of a connection in bytes, for each direction: 8 to 256 KiB. A connection carries no more than
+    /// one buffer in a round trip, and keeps the memory that it has used.
+    pub connection_buffer: usize,
     /// Talk to control over plain http: only for a control server on the same machine or behind a trusted proxy.
     pub allow_plain_control: bool,
     /// How long to wait for the first netmap before [`Node::start`](crate::Node::start) gives up. A login that waits
@@ -46,6 +50,7 @@ impl NodeConfig {
             extra_roots: Vec::new(),
             udp_port: None,
             connection_memory: 64 << 20,
+            connection_buffer: Limits::default().buffer,
             allow_plain_control: false,
             join_timeout: Duration::from_secs(60),
             app: String::from("tailnet-node"),

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use rand::RngCore;
 use tailnet_engine::{
-    peer::{ConnectionMemory, PingKind},
+    peer::{ConnectionMemory, Limits, PingKind},
     tunnel::HandshakeLimiter,
 };
 use tailnet_wire::{
@@ -176,6 +176,10 @@ pub(crate) fn new_shared(
         peers: Peers::default(),
         limiter: Arc::new(HandshakeLimiter::new(&key, HANDSHAKES_PER_SECOND)),
         memory: ConnectionMemory::new(config.connection_memory),
+        limits: Limits {
+            buffer: config.connection_buffer,
+            ..Limits::default()
+        },
         ports: OpenPorts::default(),
         endpoints: Mutex::new((Arc::default(), clock::now())),
         new_peer: Default::default(),

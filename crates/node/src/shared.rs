@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) limiter: Arc<HandshakeLimiter>,
     pub(crate) memory: Arc<ConnectionMemory>,
+    pub(crate) limits: Limits,
     pub(crate) ports: OpenPorts,
     pub(crate) endpoints: Mutex<(Arc<[SocketAddr]>, Instant)>,
     /// A peer has opened its first connection: it is worth remembering.
@@ -166,7 +167,7 @@ impl Shared {
             seed,
             limiter: Arc::clone(&self.limiter),
             memory: Arc::clone(&self.memory),
-            limits: Limits::default(),
+            limits: self.limits,
             ports: self.ports.snapshot(),
             view,
         }

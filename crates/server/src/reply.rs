@@ -27,6 +27,8 @@ pub(crate) fn body(status: StatusCode, content_type: &'static str, bytes: impl I
     let mut reply = Response::new(Full::new(bytes.into()));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
+    // As many as a page has, so that the map does not grow three times.
+    headers.reserve(12);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

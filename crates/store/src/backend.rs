@@ -12,9 +12,23 @@ pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 /// A key with its value.
 pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 
+/// A moment of a backend's life. Only that backend can tell what it means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
 /// An ordered map of bytes. Only the writer thread calls `apply`, `sync`, `tidy` and `close`.
 pub(crate) trait Backend: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The present, for [`is_unchanged`](Self::is_unchanged).
+    fn moment(&self) -> Moment {
+        Moment::default()
+    }
+
+    /// Whether it knows without reading that nothing was applied to `key` since `moment`. `false` says nothing.
+    fn is_unchanged(&self, _key: &[u8], _since: Moment) -> bool {
+        false
+    }
 
     /// Up to `limit` entries whose keys begin with `prefix` and sort after `after`, in order and of one moment.
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;

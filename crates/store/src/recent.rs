@@ -1,6 +1,6 @@
 //! Records that were read lately, as values: a flow reads its client and its session five times.
 //!
-//! In come what [`Reads`](crate::Reads) decoded and the keys that the writer has changed; out go clones and versions. A
+//! In come what [`Reads`](crate::Reads) decoded and the keys that the writer has changed; out go copies with their versions. A
 //! record is forgotten after a commit that changes it is visible and before that commit is acknowledged, so whoever was
 //! told of a change never reads what was before it.
 
@@ -66,13 +66,6 @@ impl Recent {
             // Read as another type before.
             Some(None) => Known::Nothing(mark),
         }
-    }
-
-    /// The version of the record of this key. Only the writer may rely on it: for others it may change at once.
-    pub(crate) fn version(&self, key: &Key) -> Option<Version> {
-        let state = self.0.lock();
-        let kept = state.young.get(key).or_else(|| state.old.get(key))?;
-        Some(kept.version)
     }
 
     /// Keeps what the database said after `mark`, unless it was changed since: then that may be old by now. `stored` is

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    backend::{Backend, Entry, buffered::Buffered, memory::Memory, sled::Sled},
+    backend::{Backend, Entry, Moment, buffered::Buffered, memory::Memory, sled::Sled},
     error::{CommitError, OpenError, StoreError},
     key::Key,
     manifest::{self, Manifest},
     recent::{Known, Recent},
     record::{self, Record, Version},
     settle::Settler,
-    txn::{COUNTERS, Txn},
+    txn::{COUNTERS, Expected, Txn},
     writer::{self, Handle},
 };
 
@@ -145,6 +145,7 @@ impl Store {
     pub fn reads(&self) -> Reads<'_> {
         Reads {
             store: self,
+            since: self.backend.moment(),
             expects: Vec::new(),
         }
     }
@@ -241,7 +242,9 @@ impl Store {
 /// Reads for one decision. What was read is what its transaction expects.
 pub struct Reads<'a> {
     store: &'a Store,
-    expects: Vec<(Key, Version)>,
+    /// Before anything was read.
+    since: Moment,
+    expects: Vec<Expected>,
 }
 
 impl Reads<'_> {
@@ -252,7 +255,8 @@ impl Reads<'_> {
     pub async fn get<R: Record>(&mut self, id: impl AsRef<[u8]>) -> Result<Option<R>, StoreError> {
         let key = record::key::<R>(id.as_ref());
         let (version, record) = self.store.read::<R>(&key)?;
-        self.expects.push((key, version));
+        let since = Some(self.since);
+        self.expects.push(Expected { key, version, since });
         Ok(record)
     }
 

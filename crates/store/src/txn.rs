@@ -3,6 +3,7 @@
 use countersign_oauth::audit::AuditRecord;
 
 use crate::{
+    backend::Moment,
     error::StoreError,
     key::Key,
     record::{self, Record, Version},
@@ -15,10 +16,19 @@ use crate::{
 /// A later change of the same record replaces an earlier one.
 #[derive(Debug, Default)]
 pub struct Txn {
-    pub(crate) expects: Vec<(Key, Version)>,
+    pub(crate) expects: Vec<Expected>,
     pub(crate) changes: Vec<(Key, Write)>,
     pub(crate) counts: Vec<Count>,
     pub(crate) audit: Vec<Vec<u8>>,
+}
+
+/// What a record is to be when the transaction is made.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) key: Key,
+    pub(crate) version: Version,
+    /// A moment before it was seen to be this; `None` when nobody looked.
+    pub(crate) since: Option<Moment>,
 }
 
 /// What becomes of one key.
@@ -89,7 +99,11 @@ impl Txn {
 
     /// Expects that no record with this id exists.
     pub fn expect_absent<R: Record>(&mut self, id: impl AsRef<[u8]>) {
-        self.expects.push((record::key::<R>(id.as_ref()), Version::ABSENT));
+        self.expects.push(Expected {
+            key: record::key::<R>(id.as_ref()),
+            version: Version::ABSENT,
+            since: None,
+        });
     }
 
     /// Whether it would change nothing.

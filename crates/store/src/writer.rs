@@ -23,7 +23,7 @@ use crate::{
     recent::Recent,
     record::{self, Version},
     store::{Committed, Sequence},
-    txn::{Txn, Write},
+    txn::{Expected, Txn, Write},
 };
 
 const QUEUE: usize = 1024;
@@ -35,7 +35,7 @@ const MAX_TXN: usize = journal::MAX_CHANGES - BATCH_BYTES - 4096;
 
 /// How long the next commit waits for others after one that was not alone: to sync costs what a dozen commits cost
 /// otherwise, and whoever commits alone never waits.
-const GATHER: Duration = Duration::from_micros(150);
+const GATHER: Duration = Duration::from_micros(500);
 
 type Reply = oneshot::Sender<Result<Committed, CommitError>>;
 
@@ -177,6 +177,7 @@ impl Writer {
 /// Transactions that become durable together.
 struct Batch<'a> {
     pending: Pending<'a>,
+    recent: &'a Recent,
     accepted: Vec<(Reply, Committed)>,
     conflicts: Vec<(Reply, Key)>,
     bytes: usize,
@@ -185,7 +186,8 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(backend: &'a dyn Backend, recent: &'a Recent) -> Self {
         Self {
-            pending: Pending::new(backend, recent),
+            pending: Pending::new(backend),
+            recent,
             accepted: Vec::new(),
             conflicts: Vec::new(),
             bytes: 0,
@@ -213,14 +215,14 @@ impl<'a> Batch<'a> {
 
     /// On an error some of it may be on disk; its replies are dropped, which their owners see as `Stopped`.
     fn commit(mut self, sequence: u64) -> Result<(), StoreError> {
-        let (backend, recent) = (self.pending.backend, self.pending.recent);
+        let backend = self.pending.backend;
         if !self.accepted.is_empty() {
             let last = record::to_body(&Sequence(sequence))?;
             let key = record::key::<Sequence>(Sequence::ID);
             self.pending.set(key, Some(record::seal(Version(sequence), &last)));
             let keys: Vec<Key> = self.pending.changes.keys().cloned().collect();
             backend.apply(self.pending.into_changes())?;
-            recent.forget(keys.iter().map(Key::as_bytes));
+            self.recent.forget(keys.iter().map(Key::as_bytes));
         }
         // Only now: whoever decides again must see what it conflicted with.
         for (reply, key) in self.conflicts {
@@ -240,15 +242,13 @@ impl<'a> Batch<'a> {
 /// The changes of a batch, over the database.
 struct Pending<'a> {
     backend: &'a dyn Backend,
-    recent: &'a Recent,
     changes: HashMap<Key, Option<Vec<u8>>>,
 }
 
 impl<'a> Pending<'a> {
-    fn new(backend: &'a dyn Backend, recent: &'a Recent) -> Self {
+    fn new(backend: &'a dyn Backend) -> Self {
         Self {
             backend,
-            recent,
             changes: HashMap::new(),
         }
     }
@@ -260,16 +260,18 @@ impl<'a> Pending<'a> {
         }
     }
 
-    /// The version of a record, or of its absence.
-    fn version(&self, key: &Key) -> Result<Version, StoreError> {
-        if !self.changes.contains_key(key)
-            && let Some(version) = self.recent.version(key)
+    /// Whether a record still is what it was read as.
+    fn holds(&self, expected: &Expected) -> Result<bool, StoreError> {
+        let key = &expected.key;
+        if let Some(since) = expected.since
+            && !self.changes.contains_key(key)
+            && self.backend.is_unchanged(key.as_bytes(), since)
         {
-            return Ok(version);
+            return Ok(true);
         }
         let stored = self.get(key)?;
         let sealed = stored.as_deref().and_then(record::unseal);
-        Ok(sealed.map_or(Version::ABSENT, |(version, _)| version))
+        Ok(sealed.map_or(Version::ABSENT, |(version, _)| version) == expected.version)
     }
 
     fn set(&mut self, key: Key, value: Option<Vec<u8>>) {
@@ -278,9 +280,9 @@ impl<'a> Pending<'a> {
 
     /// Adds all of `txn`, as the commit `sequence`, or nothing.
     fn admit(&mut self, txn: Txn, sequence: u64) -> Result<(), CommitError> {
-        for (key, expected) in txn.expects {
-            if self.version(&key)? != expected {
-                return Err(CommitError::Conflict(key));
+        for expected in txn.expects {
+            if !self.holds(&expected)? {
+                return Err(CommitError::Conflict(expected.key));
             }
         }
         let version = Version(sequence);

@@ -48,7 +48,7 @@ impl ConnectionMemory {
         let without_others = self.limit.saturating_sub(used.saturating_sub(held));
         let share = (without_others / 4 * PEER_QUARTERS).saturating_sub(held);
         let left = self.limit.saturating_sub(used).min(share);
-        let fits = |size: usize| size <= largest && (size <= left / PART || Some(&size) == SIZES.last());
+        let fits = |size: usize| Some(&size) == SIZES.last() || (size <= largest && size <= left / PART);
         let buffer = SIZES.into_iter().find(|size| fits(*size))?;
         let bytes = buffer * 2 + OVERHEAD;
         if bytes > share {

@@ -43,7 +43,7 @@ pub struct Limits {
     pub half_open: usize,
     /// Connections of any kind.
     pub open: usize,
-    /// The largest buffer of a connection, in bytes, for each direction.
+    /// The largest buffer of a connection, in bytes, for each direction; it is 8 KiB at least all the same.
     pub buffer: usize,
 }
 

@@ -12,13 +12,17 @@ use std::{
     mem,
     ops::Bound,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread::{self, JoinHandle},
 };
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Backend, Change, Entry, sled::Sled, start};
+use super::{Backend, Change, Entry, Moment, sled::Sled, start};
 use crate::{
     error::{OpenError, StoreError},
     journal::{self, Journal, Recovered},
@@ -27,7 +31,7 @@ use crate::{
 };
 
 /// Bytes of a layer from which on it moves.
-const LAYER: usize = 1 << 20;
+const LAYER: usize = 512 << 10;
 /// Tidying begins a new layer no more often than each this many calls: what is deleted meanwhile need not move.
 const TIDIES: u32 = 10;
 
@@ -38,6 +42,8 @@ pub(crate) struct Buffered {
 
 struct Shared {
     layers: RwLock<Layers>,
+    /// How many layers were begun. Counted while `layers` is locked for writing.
+    begun: AtomicU64,
     database: Sled,
 }
 
@@ -113,6 +119,7 @@ impl Buffered {
         }
         let shared = Arc::new(Shared {
             layers: RwLock::default(),
+            begun: AtomicU64::new(1),
             database,
         });
         let mover = Mover::start(Arc::clone(&shared), settler)?;
@@ -140,6 +147,7 @@ impl Buffered {
         let layer = {
             let mut layers = self.shared.layers.write();
             let layer = Arc::new(mem::take(&mut layers.active));
+            self.shared.begun.fetch_add(1, Relaxed);
             layers.moving = Some(Arc::clone(&layer));
             layer
         };
@@ -165,6 +173,20 @@ impl Backend for Buffered {
             }
         }
         self.shared.database.get(key)
+    }
+
+    fn moment(&self) -> Moment {
+        // One that is older than it need be only makes the answer below no.
+        Moment(self.shared.begun.load(Relaxed))
+    }
+
+    /// The layers hold everything that was applied since the older of them was begun.
+    fn is_unchanged(&self, key: &[u8], since: Moment) -> bool {
+        let layers = self.shared.layers.read();
+        let begun = self.shared.begun.load(Relaxed);
+        let oldest = Moment(begun - u64::from(layers.moving.is_some()));
+        let moving = || layers.moving.as_ref().is_some_and(|layer| layer.get(key).is_some());
+        since >= oldest && layers.active.get(key).is_none() && !moving()
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {

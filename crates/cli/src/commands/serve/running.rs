@@ -153,6 +153,8 @@ fn node_config(settings: &Settings) -> NodeConfig {
     config.extra_roots.clone_from(&settings.extra_roots);
     config.udp_port = settings.udp_port;
     config.connection_memory = usize::try_from(settings.connection_memory).unwrap_or(usize::MAX);
+    // Requests and answers are smaller: a browser's connections would only hold more memory.
+    config.connection_buffer = 64 << 10;
     config.allow_plain_control = settings.control_plain_http;
     config.join_timeout = JOIN_TIMEOUT;
     config.app = concat!("countersign ", env!("CARGO_PKG_VERSION")).to_owned();

@@ -63,6 +63,25 @@ fn keys(buffered: &Buffered) -> Vec<String> {
 }
 
 #[test]
+fn what_was_applied_since_a_moment_is_known_for_two_layers() {
+    let (_folder, buffered) = opened();
+    put(&buffered, "k1", "old");
+    settle(&buffered);
+    let before = buffered.moment();
+    let unchanged = |key: &str, since| buffered.is_unchanged(key.as_bytes(), since);
+    assert!(unchanged("k1", before) && unchanged("k2", before));
+    put(&buffered, "k1", "new");
+    delete(&buffered, "k2");
+    assert!(!unchanged("k1", before) && !unchanged("k2", before) && unchanged("k3", before));
+    turn(&buffered);
+    // Either the layer still moves, and has them, or it has moved, and nothing is said of before it.
+    assert!(!unchanged("k1", before) && !unchanged("k2", before));
+    buffered.writing.lock().mover.as_mut().unwrap().wait().unwrap();
+    assert!(!unchanged("k1", before) && !unchanged("k3", before));
+    assert!(unchanged("k1", buffered.moment()));
+}
+
+#[test]
 fn the_newest_of_layer_moving_layer_and_database_counts() {
     let (_folder, buffered) = opened();
     for key in ["k1", "k2", "k3", "k4"] {
