@@ -37,7 +37,9 @@ const MAX_TXN: usize = journal::MAX_CHANGES - BATCH_BYTES - 4096;
 /// otherwise, and whoever commits alone never waits.
 const GATHER: Duration = Duration::from_micros(500);
 
-type Reply = oneshot::Sender<Result<Committed, CommitError>>;
+/// The transaction goes back to who made it: that its many small pieces are freed where they were allocated keeps the
+/// threads of the allocator out of each other's way.
+type Reply = oneshot::Sender<(Txn, Result<Committed, CommitError>)>;
 
 enum Job {
     Commit(Txn, Reply),
@@ -57,7 +59,8 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let stopped = || CommitError::Store(StoreError::Stopped);
         self.jobs.send(Job::Commit(txn, reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let (_txn, result) = answer.await.map_err(|_| stopped())?;
+        result
     }
 
     pub(crate) fn failed(&self) -> watch::Receiver<bool> {
@@ -178,8 +181,8 @@ impl Writer {
 struct Batch<'a> {
     pending: Pending<'a>,
     recent: &'a Recent,
-    accepted: Vec<(Reply, Committed)>,
-    conflicts: Vec<(Reply, Key)>,
+    accepted: Vec<(Reply, Txn, Committed)>,
+    conflicts: Vec<(Reply, Txn, Key)>,
     bytes: usize,
 }
 
@@ -198,16 +201,16 @@ impl<'a> Batch<'a> {
     fn take(&mut self, txn: Txn, reply: Reply, sequence: &mut u64) -> Result<(), StoreError> {
         let bytes = txn.bytes();
         if bytes > MAX_TXN {
-            let _ = reply.send(Err(StoreError::TooLarge(bytes).into()));
+            let _ = reply.send((txn, Err(StoreError::TooLarge(bytes).into())));
             return Ok(());
         }
-        match self.pending.admit(txn, *sequence + 1) {
+        match self.pending.admit(&txn, *sequence + 1) {
             Ok(()) => {
                 *sequence += 1;
                 self.bytes += bytes;
-                self.accepted.push((reply, Committed { sequence: *sequence }));
+                self.accepted.push((reply, txn, Committed { sequence: *sequence }));
             }
-            Err(CommitError::Conflict(key)) => self.conflicts.push((reply, key)),
+            Err(CommitError::Conflict(key)) => self.conflicts.push((reply, txn, key)),
             Err(CommitError::Store(error)) => return Err(error),
         }
         Ok(())
@@ -225,15 +228,15 @@ impl<'a> Batch<'a> {
             self.recent.forget(keys.iter().map(Key::as_bytes));
         }
         // Only now: whoever decides again must see what it conflicted with.
-        for (reply, key) in self.conflicts {
-            let _ = reply.send(Err(CommitError::Conflict(key)));
+        for (reply, txn, key) in self.conflicts {
+            let _ = reply.send((txn, Err(CommitError::Conflict(key))));
         }
         if self.accepted.is_empty() {
             return Ok(());
         }
         backend.sync()?;
-        for (reply, committed) in self.accepted {
-            let _ = reply.send(Ok(committed));
+        for (reply, txn, committed) in self.accepted {
+            let _ = reply.send((txn, Ok(committed)));
         }
         Ok(())
     }
@@ -279,36 +282,37 @@ impl<'a> Pending<'a> {
     }
 
     /// Adds all of `txn`, as the commit `sequence`, or nothing.
-    fn admit(&mut self, txn: Txn, sequence: u64) -> Result<(), CommitError> {
-        for expected in txn.expects {
-            if !self.holds(&expected)? {
-                return Err(CommitError::Conflict(expected.key));
+    fn admit(&mut self, txn: &Txn, sequence: u64) -> Result<(), CommitError> {
+        for expected in &txn.expects {
+            if !self.holds(expected)? {
+                return Err(CommitError::Conflict(expected.key.clone()));
             }
         }
         let version = Version(sequence);
-        let mut counters: HashMap<Key, u64> = HashMap::new();
-        for count in txn.counts {
+        let mut counters: HashMap<&Key, u64> = HashMap::new();
+        for count in &txn.counts {
             let before = match counters.get(&count.key) {
                 Some(value) => *value,
                 None => self.get(&count.key)?.as_deref().map_or(0, counter_value),
             };
             let after = before.saturating_add_signed(count.by);
             if count.by > 0 && after > count.at_most {
-                return Err(CommitError::Conflict(count.key));
+                return Err(CommitError::Conflict(count.key.clone()));
             }
-            counters.insert(count.key, after);
+            counters.insert(&count.key, after);
         }
         for (key, value) in counters {
             let stored = (value > 0).then(|| record::seal(version, &value.to_be_bytes()));
-            self.set(key, stored);
+            self.set(key.clone(), stored);
         }
-        for (key, write) in txn.changes {
-            match write {
-                Write::Put(body) => self.set(key, Some(record::seal(version, &body))),
-                Write::Delete => self.set(key, None),
-                Write::Ensure if self.get(&key)?.is_some() => {}
-                Write::Ensure => self.set(key, Some(record::seal(version, &[]))),
-            }
+        for (key, write) in &txn.changes {
+            let value = match write {
+                Write::Put(body) => Some(record::seal(version, body)),
+                Write::Delete => None,
+                Write::Ensure if self.get(key)?.is_some() => continue,
+                Write::Ensure => Some(record::seal(version, &[])),
+            };
+            self.set(key.clone(), value);
         }
         for (place, json) in txn.audit.iter().enumerate() {
             self.set(audit::position(sequence, place), Some(record::seal(version, json)));
