@@ -23,6 +23,10 @@ use crate::{
     exit::Exit,
 };
 
+/// Most of what a request allocates is freed by another thread than made it, for which glibc's arenas take locks.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let started = Instant::now();
     let exit = match Cli::parse().command {

@@ -107,8 +107,6 @@ impl Stage {
             None => std::env::current_exe()?.with_file_name("countersign"),
         };
         let mut serve = Command::new(&binary);
-        // As in docs/systemd/countersign.service.
-        serve.env("MALLOC_MMAP_THRESHOLD_", "131072");
         serve
             .arg("serve")
             .arg("--state-dir")
