@@ -52,6 +52,13 @@ fn buffers_shrink_as_the_budget_fills_and_come_back() {
 }
 
 #[test]
+fn a_buffer_is_no_larger_than_the_limit_but_never_too_small_to_work() {
+    let memory = ConnectionMemory::new(64 << 20);
+    assert_eq!(memory.reserve(0, 32 << 10).unwrap().buffer(), 32 << 10);
+    assert_eq!(memory.reserve(0, 1).unwrap().buffer(), 8 << 10);
+}
+
+#[test]
 fn greedy_peers_leave_something_to_the_next() {
     let memory = ConnectionMemory::new(64 << 20);
     let mut taken = Vec::new();
