@@ -102,6 +102,16 @@ async fn a_changed_expectation_is_a_conflict_and_changes_nothing(store: Store) {
     assert_eq!(store.reads().counter("c").await.unwrap(), 0);
 }
 
+async fn what_was_read_is_kept_as_a_value_until_it_changes(store: Store) {
+    let key = record::key::<Note>(b"a");
+    let kept = || matches!(store.recent.get(&key, Note::clone), Known::Read(..));
+    put(&store, &note("a", "one")).await;
+    text_of(&store, "a").await;
+    assert!(kept());
+    put(&store, &note("a", "two")).await;
+    assert!(!kept());
+}
+
 async fn nobody_reads_what_was_before_an_acknowledged_change(store: Store) {
     const CHANGES: u64 = 300;
     let newest = Arc::new(AtomicU64::new(0));
@@ -252,6 +262,7 @@ macro_rules! on_every_backend {
 on_every_backend!(
     what_is_committed_is_read,
     a_changed_expectation_is_a_conflict_and_changes_nothing,
+    what_was_read_is_kept_as_a_value_until_it_changes,
     nobody_reads_what_was_before_an_acknowledged_change,
     a_record_that_was_deleted_and_made_again_is_another,
     of_many_that_read_the_same_exactly_one_wins,
