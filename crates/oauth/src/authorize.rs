@@ -362,12 +362,16 @@ pub(crate) fn meaningful_scopes(asked: &[&str], client: &Client, with_resource: 
             .is_none_or(|registered| registered.iter().any(|had| had == scope));
         let meaningful = SCOPES.contains(&scope) || with_resource;
         let refreshable = scope != "offline_access" || client.grant_types.contains(&GrantType::RefreshToken);
-        let well_formed = scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E));
-        if registered && meaningful && refreshable && well_formed && !scopes.iter().any(|known| known == scope) {
+        if registered && meaningful && refreshable && is_scope(scope) && !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
     }
     scopes
+}
+
+/// Whether a text can be a scope (RFC 6749 3.3).
+pub(crate) fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
 }
 
 #[cfg(test)]

@@ -83,6 +83,12 @@ impl Resource {
         self.0 == other || canonical(&self.0) == canonical(other)
     }
 
+    /// Whether a rule may write `pattern` for resources: another one could never cover any.
+    pub(crate) fn is_pattern(pattern: &str) -> bool {
+        let base = pattern.strip_suffix("/*").unwrap_or(pattern);
+        pattern == "*" || (!base.contains('*') && Self::parse(base).is_ok())
+    }
+
     /// Whether a rule's pattern covers it: `*`, the resource itself, or `https://host/path/*` for what is below.
     pub fn is_covered_by(&self, pattern: &str) -> bool {
         match pattern.strip_suffix("/*") {
@@ -139,6 +145,30 @@ mod tests {
         assert!(!below("https://mcp.example/team"));
         assert!(!below("https://mcp.example/teamwork/a"));
         assert!(!below("https://mcp.example/team/../admin"));
+    }
+
+    #[test]
+    fn a_pattern_is_one_resource_or_all_below_it_or_everything() {
+        for good in [
+            "*",
+            "https://mcp.example",
+            "https://mcp.example/*",
+            "https://mcp.example/a/*",
+            "urn:mcp",
+        ] {
+            assert!(Resource::is_pattern(good), "{good}");
+        }
+        for bad in [
+            "",
+            "mcp.example",
+            "https://*",
+            "https://*.example/*",
+            "https://mcp.example*",
+            "https://a/*/*",
+            "**",
+        ] {
+            assert!(!Resource::is_pattern(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     CAPABILITY,
     rule::{Nested, Rule},
 };
-use crate::claims;
+use crate::{authorize::is_scope, claims, resource::Resource};
 
 /// A rule that could not be understood, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,15 +42,32 @@ pub enum Problem {
         "`{0}` stands beside tsidp's keys, where tsidp ignores it; move the whole rule into \"countersign\": {{…}}"
     )]
     Misplaced(String),
-    /// A restriction of ours inside, while what it should restrict stands outside, where nothing restricts it.
+    /// A restriction of ours inside, while nobody is named there whom it would restrict. What stands outside is not restricted.
     #[error(
-        "`countersign.{0}` restricts nothing, because the `users` and `resources` of this rule stand beside it; move \
-         them into \"countersign\": {{…}}"
+        "`countersign.{0}` restricts nothing, because `countersign` names no `users`, and nothing in it restricts what \
+         stands beside it; name them inside, [\"*\"] for everybody to whom the rule is granted"
     )]
     RestrictsNothing(&'static str),
-    /// `introspect` together with keys that say something else about other people.
-    #[error("`countersign.introspect` goes with `clients` and `expires` only; write `{0}` in a rule of its own")]
-    BesideIntrospect(&'static str),
+    /// A key about the node that holds the rule, together with one about other people, which would restrict nothing.
+    #[error("`countersign.{key}` goes with {company} only; write `{other}` in a rule of its own")]
+    Beside {
+        /// The key that stands alone.
+        key: &'static str,
+        /// What may stand beside it.
+        company: &'static str,
+        /// What stands there.
+        other: &'static str,
+    },
+    /// A name in a list of ours that can never be anybody's or anything's: what it should restrict or deny goes on.
+    #[error("`countersign.{key}` names {name:?}, {why}")]
+    Nothing {
+        /// The list.
+        key: String,
+        /// The name.
+        name: String,
+        /// Why it is none, and what to write.
+        why: &'static str,
+    },
     /// A key inside `countersign` that means nothing.
     #[error("`countersign.{0}` is not a key this server knows")]
     UnknownKey(String),
@@ -92,15 +109,11 @@ pub(super) fn rule(number: usize, text: &str) -> Result<Rule, Problem> {
             _ => {}
         }
     }
-    let plain = !rule.users.is_empty() || !rule.resources.is_empty();
-    match rule.ours.as_ref().and_then(idle_restriction).filter(|_| plain) {
-        Some(key) => Err(Problem::RestrictsNothing(key)),
-        None => Ok(rule),
-    }
+    Ok(rule)
 }
 
 /// A restriction that an allowing object carries without anybody whom it would allow something.
-fn idle_restriction(ours: &Nested) -> Option<&'static str> {
+fn idle_restriction(ours: &Nested) -> Option<Problem> {
     if ours.deny || ours.publish_clients || !ours.users.is_empty() || !ours.introspect.is_empty() {
         return None;
     }
@@ -110,7 +123,30 @@ fn idle_restriction(ours: &Nested) -> Option<&'static str> {
         ("scopes", !ours.scopes.is_empty()),
         ("resources", !ours.resources.is_empty()),
     ];
-    restrictions.iter().find(|(_, stands)| *stands).map(|(key, _)| *key)
+    let idle = restrictions.iter().find(|(_, stands)| *stands);
+    idle.map(|(key, _)| Problem::RestrictsNothing(key))
+}
+
+/// What would read like a restriction beside `introspect` or `publish_clients`, and be none.
+fn beside(ours: &Nested) -> Option<Problem> {
+    let publishes = ("publish_clients", ours.publish_clients);
+    let clients = ("clients", !ours.clients.is_empty());
+    let (key, company, foreign) = if !ours.introspect.is_empty() {
+        ("introspect", "`clients` and `expires`", publishes)
+    } else if ours.publish_clients {
+        ("publish_clients", "`expires`", clients)
+    } else {
+        return None;
+    };
+    let others = [
+        ("deny", ours.deny),
+        ("users", !ours.users.is_empty()),
+        ("resources", !ours.resources.is_empty()),
+        ("scopes", !ours.scopes.is_empty()),
+        foreign,
+    ];
+    let (other, _) = others.into_iter().find(|(_, stands)| *stands)?;
+    Some(Problem::Beside { key, company, other })
 }
 
 fn nested(value: &RawValue) -> Result<Nested, Problem> {
@@ -119,29 +155,29 @@ fn nested(value: &RawValue) -> Result<Nested, Problem> {
     for (key, value) in fields {
         match key.as_str() {
             "deny" => nested.deny = boolean(&key, value)?,
-            "users" => nested.users = strings(&key, value)?,
-            "resources" => nested.resources = strings(&key, value)?,
+            "users" => nested.users = names(&key, value, is_user, GROUP)?,
+            "resources" => nested.resources = names(&key, value, Resource::is_pattern, PATTERN)?,
             "clients" => nested.clients = strings(&key, value)?,
-            "scopes" => nested.scopes = strings(&key, value)?,
+            "scopes" => nested.scopes = names(&key, value, is_scope, SCOPE)?,
             "publish_clients" => nested.publish_clients = boolean(&key, value)?,
-            "introspect" => nested.introspect = strings(&key, value)?,
+            "introspect" => nested.introspect = names(&key, value, Resource::is_pattern, PATTERN)?,
             "expires" => nested.expires = Some(timestamp(&key, value)?),
             _ => return Err(Problem::UnknownKey(key)),
         }
     }
-    if !nested.introspect.is_empty() {
-        let others = [
-            ("deny", nested.deny),
-            ("users", !nested.users.is_empty()),
-            ("resources", !nested.resources.is_empty()),
-            ("scopes", !nested.scopes.is_empty()),
-            ("publish_clients", nested.publish_clients),
-        ];
-        if let Some((key, _)) = others.iter().find(|(_, stands)| *stands) {
-            return Err(Problem::BesideIntrospect(key));
-        }
+    match beside(&nested).or_else(|| idle_restriction(&nested)) {
+        Some(problem) => Err(problem),
+        None => Ok(nested),
     }
-    Ok(nested)
+}
+
+const GROUP: &str = "which this server cannot know: name groups in `src` of the grant, and \"*\" here";
+const PATTERN: &str = "which is no resource: write the whole URI, `https://host/path/*` for what is below, or \"*\"";
+const SCOPE: &str = "which is no scope: each scope is an item of its own";
+
+/// Control tells nobody who is in a group.
+fn is_user(name: &str) -> bool {
+    !name.starts_with("group:") && !name.starts_with("autogroup:")
 }
 
 /// The fields of a JSON object in the order in which they stand; `fold` says which keys count as the same. `None` for
@@ -202,6 +238,19 @@ fn boolean(key: &str, value: &RawValue) -> Result<bool, Problem> {
 
 fn strings(key: &str, value: &RawValue) -> Result<Vec<String>, Problem> {
     serde_json::from_str(value.get()).map_err(|_| wrong_type(key, "an array of strings"))
+}
+
+/// A list of names each of which could be somebody's or something's.
+fn names(key: &str, value: &RawValue, is_one: fn(&str) -> bool, why: &'static str) -> Result<Vec<String>, Problem> {
+    let names = strings(key, value)?;
+    match names.iter().find(|name| !is_one(name)) {
+        Some(name) => Err(Problem::Nothing {
+            key: key.to_owned(),
+            name: name.clone(),
+            why,
+        }),
+        None => Ok(names),
+    }
 }
 
 fn object(key: &str, value: &RawValue) -> Result<Map<String, Value>, Problem> {

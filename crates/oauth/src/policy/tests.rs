@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::json;
 use time::macros::datetime;
 
 use super::*;
@@ -278,10 +279,35 @@ fn a_rule_that_restricts_nothing_or_says_two_things_is_an_error() {
     let publishing =
         format!(r#"{{{plain},"countersign":{{"publish_clients":true,"expires":"2026-12-01T00:00:00Z"}}}}"#);
     assert!(one(&publishing).errors().is_empty());
+    // Nothing of ours ends what stands beside it, so an end date there would be read and not kept.
     assert_eq!(
-        problem(r#"{"countersign":{"introspect":["*"],"users":["bob"]}}"#),
-        Problem::BesideIntrospect("users")
+        problem(r#"{"allow_dcr":true,"countersign":{"expires":"2026-12-01T00:00:00Z"}}"#),
+        Problem::RestrictsNothing("expires")
     );
+    for (text, key, other) in [
+        (r#""introspect":["*"],"users":["bob"]"#, "introspect", "users"),
+        (
+            r#""introspect":["*"],"publish_clients":true"#,
+            "introspect",
+            "publish_clients",
+        ),
+        (
+            r#""publish_clients":true,"clients":["c"]"#,
+            "publish_clients",
+            "clients",
+        ),
+        (r#""publish_clients":true,"users":["bob"]"#, "publish_clients", "users"),
+        (r#""publish_clients":true,"deny":true"#, "publish_clients", "deny"),
+    ] {
+        match problem(&format!(r#"{{"countersign":{{{text}}}}}"#)) {
+            Problem::Beside {
+                key: alone,
+                other: found,
+                ..
+            } => assert_eq!((alone, found), (key, other)),
+            problem => panic!("{text}: {problem}"),
+        }
+    }
     assert_eq!(
         problem(r#"{"users":["bob"],"Users":["*"]}"#),
         Problem::Twice("Users".into())
@@ -290,6 +316,64 @@ fn a_rule_that_restricts_nothing_or_says_two_things_is_an_error() {
         problem(r#"{"countersign":{"deny":true,"deny":false}}"#),
         Problem::Twice("deny".into())
     );
+}
+
+#[test]
+fn a_name_that_can_be_nobodys_is_an_error_because_a_denial_of_it_would_deny_nothing() {
+    for (key, name) in [
+        ("users", "group:eng"),
+        ("users", "autogroup:member"),
+        ("resources", "mcp.example"),
+        ("resources", "https://mcp.example*"),
+        ("resources", "https://*.example/mcp"),
+        ("scopes", "read write"),
+        ("introspect", "mcp.example"),
+    ] {
+        let problem = problem(&json!({ "countersign": { key: [name] } }).to_string());
+        assert!(matches!(&problem, Problem::Nothing { key: found, name: named, .. } if found == key && named == name));
+        let said = problem.to_string();
+        assert!(
+            said.starts_with(&format!("`countersign.{key}` names \"{name}\", which ")),
+            "{said}"
+        );
+    }
+    // tsidp's own lists are read as tsidp reads them, where such a name is nobody's as well.
+    assert!(
+        one(r#"{"users":["group:eng"],"resources":["mcp.example"]}"#)
+            .errors()
+            .is_empty()
+    );
+}
+
+/// Every example of `docs/policy.md` is a rule that this server accepts, as it stands.
+#[test]
+fn the_rules_in_the_documentation_can_be_copied() {
+    let page = include_str!("../../../../docs/policy.md");
+    let mut rules = 0;
+    for block in page.split("```json").skip(1) {
+        let text = block.split("```").next().unwrap();
+        let text = if text.trim_start().starts_with("\"grants\"") {
+            format!("{{{text}}}")
+        } else {
+            text.to_owned()
+        };
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let granted = value["grants"]
+            .as_array()
+            .map(|grants| grants.iter().map(|grant| &grant["app"][CAPABILITY]));
+        let texts: Vec<String> = match granted {
+            Some(grants) => grants
+                .filter_map(Value::as_array)
+                .flatten()
+                .map(Value::to_string)
+                .collect(),
+            None => vec![text],
+        };
+        let policy = Policy::parse(texts.iter().map(String::as_str));
+        assert_eq!(policy.errors(), [], "{texts:?}");
+        rules += policy.len();
+    }
+    assert!(rules > 10, "{rules}");
 }
 
 #[test]

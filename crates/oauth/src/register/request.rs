@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{refuse_redirect, refuse_uri};
 use crate::{
+    authorize::is_scope,
     client::{ApplicationType, AuthMethod, Descriptions, GrantType},
     error::{ErrorCode, OAuthError},
     options::{self, Options},
@@ -208,7 +209,7 @@ fn scope(value: Option<Value>) -> Result<Option<Vec<String>>, OAuthError> {
     };
     let mut scopes: Vec<String> = Vec::new();
     for token in text.split(' ').filter(|token| !token.is_empty()) {
-        if !token.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)) {
+        if !is_scope(token) {
             return Err(metadata("scope has a character that no scope may have"));
         }
         if !scopes.iter().any(|scope| scope == token) {

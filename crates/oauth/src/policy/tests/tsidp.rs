@@ -188,22 +188,39 @@ fn plain() -> impl Strategy<Value = Value> {
     ])
 }
 
-fn allowing() -> impl Strategy<Value = Value> {
+/// Whom and what a rule of ours names. One that allows is refused without `users`.
+fn naming() -> impl Strategy<Value = Value> {
     object(vec![
         field("users", some_of(&USERS)),
         field("resources", some_of(&RESOURCES)),
         field("clients", some_of(&CLIENTS)),
         field("scopes", some_of(&SCOPES)),
         field("expires", proptest::sample::select(&TIMES[..]).prop_map(Value::from)),
-        field("publish_clients", flag()),
     ])
 }
 
+fn allowing() -> impl Strategy<Value = Value> {
+    let users = proptest::option::weighted(0.9, proptest::sample::subsequence(&USERS[..], 1..=2));
+    (naming(), users).prop_map(|(mut ours, users)| {
+        if let Some(users) = users {
+            ours["users"] = json!(users);
+        }
+        ours
+    })
+}
+
 fn denying() -> impl Strategy<Value = Value> {
-    allowing().prop_map(|mut ours| {
+    naming().prop_map(|mut ours| {
         ours["deny"] = true.into();
         ours
     })
+}
+
+fn publishing() -> impl Strategy<Value = Value> {
+    object(vec![
+        field("publish_clients", flag()),
+        field("expires", proptest::sample::select(&TIMES[..]).prop_map(Value::from)),
+    ])
 }
 
 fn introspecting() -> impl Strategy<Value = Value> {
@@ -215,7 +232,8 @@ fn introspecting() -> impl Strategy<Value = Value> {
 
 /// A rule of either kind or both, which may be one that is refused.
 fn rule() -> impl Strategy<Value = Value> {
-    let ours = prop_oneof![allowing(), denying(), introspecting()].prop_map(|ours| json!({ "countersign": ours }));
+    let ours = prop_oneof![3 => allowing(), 2 => denying(), 1 => introspecting(), 1 => publishing()];
+    let ours = ours.prop_map(|ours| json!({ "countersign": ours }));
     let both = (plain(), denying()).prop_map(|(mut rule, ours)| {
         rule["countersign"] = ours;
         rule
@@ -326,7 +344,7 @@ proptest! {
         ours in proptest::collection::vec(prop_oneof![
             denying(),
             introspecting(),
-            any::<bool>().prop_map(|publish| json!({ "publish_clients": publish })),
+            publishing(),
         ], 0..3),
         beside: bool,
     ) {
@@ -344,7 +362,7 @@ proptest! {
     /// Each restriction that is added to a rule of ours takes away or changes nothing, and so does every denial.
     #[test]
     fn restrictions_and_denials_only_take_away(
-        rules in rules(), at in any::<prop::sample::Index>(), restriction in allowing(), denial in denying(),
+        rules in rules(), at in any::<prop::sample::Index>(), restriction in naming(), denial in denying(),
         open_network: bool, require_grant: bool,
     ) {
         let before = answers(&rules, open_network, require_grant);
@@ -372,7 +390,7 @@ proptest! {
 
     /// A policy that was written for us gives nothing away on a tsidp: what is restricted here is empty there.
     #[test]
-    fn tsidp_reads_our_rules_as_empty(ours in prop_oneof![allowing(), denying(), introspecting()]) {
+    fn tsidp_reads_our_rules_as_empty(ours in prop_oneof![allowing(), denying(), introspecting(), publishing()]) {
         let rules = [json!({ "countersign": ours })];
         for user in ["alice", "bob", "tag:app"] {
             prop_assert!(ASKED.iter().all(|resource| !model::allows(&rules, user, resource)));
