@@ -228,7 +228,7 @@ pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
             h1 { "This did not work" }
             section {
                 p.plain.warning { (sentence(reason)) }
-                p.note { "Whoever runs this server finds more in its log under " code { (request_id) } "." }
+                p.note { "If you ask whoever runs this server about it, name the request: " code { (request_id) } "." }
             }
         },
     )

@@ -145,7 +145,17 @@ impl Route {
 
     /// Whether a browser shows what it answers, so that its errors are pages.
     pub(crate) const fn is_shown(self) -> bool {
-        matches!(self, Self::Authorize | Self::Consent | Self::Landing | Self::CaPage)
+        matches!(
+            self,
+            Self::Authorize
+                | Self::Consent
+                | Self::Logout
+                | Self::LogoutAnswer
+                | Self::Me
+                | Self::Explain
+                | Self::Landing
+                | Self::CaPage
+        )
     }
 
     pub(crate) const fn cors(self) -> Cors {

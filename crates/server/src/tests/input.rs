@@ -398,8 +398,14 @@ async fn a_browser_is_shown_pages_and_nothing_that_it_sent() {
         assert_is_page(&answer, &path);
     }
     let mut refused = Vec::new();
-    let json_body = alice.send(Method::POST, "/authorize", &[JSON], "{}").await;
-    refused.push((json_body, StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    for path in ["/authorize", "/me", "/logout", "/logout/answer"] {
+        let json_body = alice.send(Method::POST, path, &[JSON], "{}").await;
+        refused.push((json_body, StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    for path in ["/me", "/logout", "/logout/answer", "/policy/explain"] {
+        let method = alice.send(Method::DELETE, path, &[], "").await;
+        refused.push((method, StatusCode::METHOD_NOT_ALLOWED));
+    }
     // Refused before it is read, so the connection ends with it.
     let mut other = rig.client(&flow::alice()).await;
     let long = other
