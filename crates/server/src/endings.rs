@@ -18,7 +18,7 @@ use countersign_store::{CommitError, Record, StoreError, Txn, held_by};
 use crate::{
     app::{App, Exchange},
     clients, sessions,
-    watch::Ending as _,
+    watch::Ending,
 };
 
 /// Records that one transaction ends at most.
@@ -33,6 +33,23 @@ pub(crate) enum EndError {
     Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a person gave to an application.
+trait Given: Ending {
+    fn authorization(&self) -> &Authorization;
+}
+
+impl Given for Code {
+    fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
+}
+
+impl Given for Grant {
+    fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
 }
 
 /// Who ends something, and in which request.
@@ -96,12 +113,9 @@ impl Ender<'_> {
 
     /// Ends one grant.
     pub(crate) async fn grant(&self, name: &Name) -> Result<(), EndError> {
-        // No grant has another kind of name.
-        let Ok(id) = String::from_utf8(name.id(b"")) else {
-            return Ok(());
-        };
+        let id = name.id(b"");
         for _ in 0..ATTEMPTS {
-            if self.end_grants(std::slice::from_ref(&id), &|_| true).await? {
+            if self.end_given::<Grant>(std::slice::from_ref(&id), &|_| true).await? {
                 return Ok(());
             }
         }
@@ -157,17 +171,25 @@ impl Ender<'_> {
         node: &str,
         is_meant: impl Fn(&Authorization) -> bool + Send + Sync,
     ) -> Result<(), EndError> {
-        let store = &self.app.store;
+        self.of_kind_at::<Code>(node, &is_meant).await?;
+        self.of_kind_at::<Grant>(node, &is_meant).await
+    }
+
+    async fn of_kind_at<R: Given>(
+        &self,
+        node: &str,
+        is_meant: &(impl Fn(&Authorization) -> bool + Send + Sync),
+    ) -> Result<(), EndError> {
         let tag = NodeTag::of(node).to_text();
         let mut conflicts = 0;
         let mut from: Option<Vec<u8>> = None;
         loop {
-            let page = store.scan::<Code>(tag.as_bytes(), from.as_deref(), PAGE).await?;
-            let ids: Vec<_> = page.records.iter().map(|code| code.id.to_text()).collect();
-            if self.end_codes(&ids, &is_meant).await? {
+            let page = self.app.store.scan::<R>(tag.as_bytes(), from.as_deref(), PAGE).await?;
+            let ids: Vec<_> = page.records.iter().map(Record::id).collect();
+            if self.end_given::<R>(&ids, is_meant).await? {
                 match page.next {
                     Some(next) => from = Some(next),
-                    None => break,
+                    None => return Ok(()),
                 }
             } else {
                 // One of them was used at this moment: what has become of it is looked at again.
@@ -179,65 +201,26 @@ impl Ender<'_> {
             // However many there are: others are served meanwhile.
             tokio::task::yield_now().await;
         }
-        let mut from: Option<Vec<u8>> = None;
-        loop {
-            let page = store.scan::<Grant>(tag.as_bytes(), from.as_deref(), PAGE).await?;
-            let ids: Vec<_> = page.records.iter().map(|grant| grant.id.as_str().to_owned()).collect();
-            if self.end_grants(&ids, &is_meant).await? {
-                match page.next {
-                    Some(next) => from = Some(next),
-                    None => return Ok(()),
-                }
-            } else {
-                conflicts += 1;
-            }
-            if conflicts == ATTEMPTS {
-                return Err(EndError::Busy);
-            }
-            tokio::task::yield_now().await;
-        }
     }
 
-    fn is_own(&self, authorization: &Authorization) -> bool {
-        authorization.subject.owner == self.owner()
-    }
-
-    /// Ends the owner's among these codes whose authorization `is_meant`; false when one of them changed meanwhile.
-    async fn end_codes(
+    /// Ends the owner's among these records whose authorization `is_meant`; false when one of them changed meanwhile.
+    async fn end_given<R: Given>(
         &self,
-        ids: &[String],
+        ids: &[Vec<u8>],
         is_meant: &(impl Fn(&Authorization) -> bool + Send + Sync),
     ) -> Result<bool, EndError> {
         let mut reads = self.app.store.reads();
-        let mut codes = Vec::new();
+        let mut records = Vec::new();
         for id in ids {
-            codes.extend(reads.get::<Code>(id).await?);
+            records.extend(reads.get::<R>(id).await?);
         }
         let mut txn = reads.into_txn();
-        for code in codes.iter().filter(|code| !code.spent) {
-            if self.is_own(&code.authorization) && is_meant(&code.authorization) {
-                code.end(&mut txn)?;
-            }
-        }
-        self.commit(txn).await
-    }
-
-    /// Ends the owner's among these grants whose authorization `is_meant`; false when one of them changed meanwhile.
-    async fn end_grants(
-        &self,
-        ids: &[String],
-        is_meant: &(impl Fn(&Authorization) -> bool + Send + Sync),
-    ) -> Result<bool, EndError> {
-        let mut reads = self.app.store.reads();
-        let mut grants = Vec::new();
-        for id in ids {
-            grants.extend(reads.get::<Grant>(id).await?);
-        }
-        let mut txn = reads.into_txn();
-        for grant in grants.iter().filter(|grant| !grant.revoked) {
-            if self.is_own(&grant.authorization) && is_meant(&grant.authorization) {
-                txn.audit(&self.audit("grant_revoked").about(&grant.authorization.client))?;
-                grant.end(&mut txn)?;
+        for record in records.iter().filter(|record| record.is_open(self.exchange.now)) {
+            let authorization = record.authorization();
+            if authorization.subject.owner == self.owner() && is_meant(authorization) {
+                let event = format!("{}_revoked", R::NAME);
+                txn.audit(&self.audit(&event).about(&authorization.client))?;
+                record.end(&mut txn)?;
             }
         }
         self.commit(txn).await
