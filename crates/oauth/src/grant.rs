@@ -222,11 +222,6 @@ impl GrantId {
         Self(tag.to_text() + &URL_SAFE_NO_PAD.encode(&Sha256::digest(handle)[..16]))
     }
 
-    /// A name that a token of ours carried.
-    pub fn from_token(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

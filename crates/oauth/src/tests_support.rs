@@ -6,14 +6,19 @@ use rand_core::RngCore;
 use time::OffsetDateTime;
 
 use crate::{
+    answer::ResponseMode,
     authorize,
     caller::{Caller, IdentityRules, Owner, Who},
     claims,
     client::{ApplicationType, AuthMethod, Client, ClientId, Descriptions, GrantType, Registrant},
     options::Options,
+    params::Params,
+    pkce::Challenge,
     policy::Policy,
+    prompt::Prompt,
     redirect::RedirectUri,
     register,
+    resource::Resource,
     signing::SigningAlg,
     token,
 };
@@ -126,6 +131,26 @@ pub(crate) fn alice_with(rules: &[&str]) -> Caller {
     Caller {
         policy: Policy::parse(rules.iter().copied()),
         ..alice()
+    }
+}
+
+/// A question of an application on the web to somebody.
+pub(crate) fn request() -> authorize::Request {
+    let params =
+        Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
+    authorize::Request {
+        client: ClientId::from_request("c1"),
+        redirect_uri: "https://app.example/cb".into(),
+        response_mode: ResponseMode::default(),
+        published_by: None,
+        state: Some("s".into()),
+        scopes: vec!["openid".into(), "mcp".into()],
+        resources: vec![Resource::parse("https://mcp.example/a").unwrap()],
+        nonce: None,
+        challenge: Challenge::read(&params).unwrap(),
+        prompt: Prompt::default(),
+        max_age: None,
+        pushed: None,
     }
 }
 

@@ -171,7 +171,6 @@ impl Serve for Control {
         };
         tracing::trace!(%from, method = head.method, path = head.path, "control request");
         self.registry.faults.thawed().await;
-        self.registry.faults.delay().await;
         let response = match (head.method.as_str(), head.path.as_str()) {
             ("GET", "/key") => self.server_key(&head),
             (_, "/ts2021") => return self.upgrade(connection, &head, leftover).await,

@@ -14,7 +14,6 @@ pub(crate) struct Faults {
     frozen: watch::Sender<bool>,
     /// Nodes whose map messages wait.
     held_back: watch::Sender<HashSet<NodeId>>,
-    delay_ms: AtomicU64,
     /// HTTP status that every request under /machine/ gets; 0 = none.
     refuse_with: AtomicU16,
     udp_blocked: AtomicBool,
@@ -29,7 +28,6 @@ impl Default for Faults {
         Self {
             frozen: watch::Sender::new(false),
             held_back: watch::Sender::default(),
-            delay_ms: AtomicU64::new(0),
             refuse_with: AtomicU16::new(0),
             udp_blocked: AtomicBool::new(false),
             udp_loss: AtomicU32::new(0),
@@ -64,19 +62,6 @@ impl Faults {
     /// Returns at once unless the node is held back, else when that ends.
     pub(crate) async fn let_go(&self, id: NodeId) {
         let _ = self.held_back.subscribe().wait_for(|nodes| !nodes.contains(&id)).await;
-    }
-
-    pub(crate) fn set_delay(&self, delay: Duration) {
-        self.delay_ms
-            .store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// Waits as long as every answer of control is to be late.
-    pub(crate) async fn delay(&self) {
-        let delay = self.delay_ms.load(Relaxed);
-        if delay > 0 {
-            tokio::time::sleep(Duration::from_millis(delay)).await;
-        }
     }
 
     pub(crate) fn set_refusal(&self, status: Option<u16>) {

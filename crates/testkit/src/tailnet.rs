@@ -346,21 +346,9 @@ impl Tailnet {
     /// # Errors
     /// [`UnknownError::Login`] when no such login waits.
     pub fn approve_login(&self, url: &str, user: &str) -> Result<(), UnknownError> {
-        self.decide_login(url, Ok(user))
-    }
-
-    /// The login fails; the node is told `reason`.
-    ///
-    /// # Errors
-    /// [`UnknownError::Login`] when no such login waits.
-    pub fn refuse_login(&self, url: &str, reason: &str) -> Result<(), UnknownError> {
-        self.decide_login(url, Err(reason))
-    }
-
-    fn decide_login(&self, url: &str, verdict: Result<&str, &str>) -> Result<(), UnknownError> {
         let id = url.rsplit('/').next().unwrap_or_default();
         self.registry
-            .decide_login(id, verdict)
+            .approve_login(id, user)
             .then_some(())
             .ok_or_else(|| UnknownError::Login(url.to_owned()))
     }

@@ -2,34 +2,11 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
-    answer::ResponseMode,
-    params::Params,
-    pkce::Challenge,
-    prompt::Prompt,
     publish::Publication,
-    tests_support::{alice, alice_with, bob, public_client},
+    tests_support::{alice, alice_with, bob, public_client, request},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
-
-fn request() -> Request {
-    let params =
-        Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
-    Request {
-        client: ClientId::from_request("c1"),
-        redirect_uri: "https://app.example/cb".into(),
-        pushed: None,
-        response_mode: ResponseMode::default(),
-        state: Some("s".into()),
-        scopes: vec!["openid".into(), "mcp".into()],
-        resources: vec![Resource::parse("https://mcp.example/a").unwrap()],
-        nonce: None,
-        published_by: None,
-        challenge: Challenge::read(&params).unwrap(),
-        prompt: Prompt::default(),
-        max_age: None,
-    }
-}
 
 #[test]
 fn a_consent_covers_the_same_question_and_no_other() {

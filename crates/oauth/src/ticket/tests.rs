@@ -2,31 +2,19 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
-    client::ClientId,
-    params::Params,
-    pkce::Challenge,
     resource::Resource,
-    tests_support::{Counting, alice, bob, tagged},
+    tests_support::{self, Counting, alice, bob, tagged},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 
 fn request() -> Request {
-    let params =
-        Params::parse(b"code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256");
     Request {
-        client: ClientId::from_request("c1"),
         redirect_uri: "http://localhost:5000/cb".into(),
-        response_mode: Default::default(),
-        published_by: None,
         state: Some("a state that nobody else reads".into()),
-        scopes: vec!["openid".into()],
-        resources: vec![Resource::parse("https://mcp.example").unwrap()],
         nonce: Some("n".into()),
-        challenge: Challenge::read(&params).unwrap(),
-        prompt: Default::default(),
         max_age: Some(60),
-        pushed: None,
+        ..tests_support::request()
     }
 }
 

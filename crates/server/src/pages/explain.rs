@@ -86,7 +86,7 @@ fn answer(step: &Step, user: &str) -> Markup {
             }
             p.plain { (why) }
             @if let Some(rule) = &step.rule {
-                @if !rule.text.is_empty() { pre.wrapped { (rule.text) } }
+                @if !rule.text.is_empty() { pre { (rule.text) } }
                 p.note { (sentence(&rule.source)) }
             }
             @if !step.remedies.is_empty() {

@@ -37,7 +37,7 @@ pub(super) fn list(remedies: &[Remedy]) -> Markup {
     html! {
         @for remedy in remedies {
             h3.sentence { (remedy.place) }
-            pre.wrapped { (text(if remedy.add.is_null() { &remedy.change } else { &remedy.add })) }
+            pre { (text(if remedy.add.is_null() { &remedy.change } else { &remedy.add })) }
         }
     }
 }

@@ -67,7 +67,6 @@ impl Client {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let faults = &self.control.registry.faults;
         faults.thawed().await;
-        faults.delay().await;
         if let Some(status) = faults.refusal().and_then(|status| StatusCode::from_u16(status).ok()) {
             let mut response = Response::new(whole("refused by a test".to_owned()));
             *response.status_mut() = status;

@@ -131,7 +131,6 @@ impl Session {
             () = async {
                 faults.thawed().await;
                 faults.let_go(self.viewer.id).await;
-                faults.delay().await;
             } => {}
             () = self.frames.closed() => return Err(Ended),
         }

@@ -130,15 +130,6 @@ impl Table {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// Sends a frame to every connection.
-    pub(crate) fn broadcast(&self, frame: &Frame) {
-        self.clients
-            .lock()
-            .values()
-            .flatten()
-            .for_each(|client| client.send(frame));
-    }
-
     /// Whether `key` is connected, and whether it calls this relay its home.
     pub(crate) fn connection(&self, key: &NodePublic) -> Option<bool> {
         let clients = self.clients.lock();

@@ -158,29 +158,26 @@ impl Registry {
         }
     }
 
-    /// The person decided: the node enters as `login`'s, or its registration is refused.
-    pub(crate) fn decide_login(&self, id: &str, verdict: Result<&str, &str>) -> bool {
+    /// The person logged in: the node enters as `user`'s, or its registration is refused.
+    pub(crate) fn approve_login(&self, id: &str, user: &str) -> bool {
         let wall = self.wall();
         self.change(|state| {
             let Some(login) = state.logins.get(id) else {
                 return false;
             };
             let (machine, key, hostinfo) = (login.machine, login.key, login.hostinfo.clone());
-            let verdict = match verdict {
-                Err(reason) => Verdict::Refused(reason.to_owned()),
-                Ok(user) => match state.user(user).cloned() {
-                    Some(user) => {
-                        let request = RegisterRequest {
-                            hostinfo: Some(hostinfo),
-                            ..RegisterRequest::default()
-                        };
-                        match state.enter(machine, key, Owner::User(user), &request, wall) {
-                            Ok(_) => Verdict::Approved,
-                            Err(reason) => Verdict::Refused(reason),
-                        }
+            let verdict = match state.user(user).cloned() {
+                Some(user) => {
+                    let request = RegisterRequest {
+                        hostinfo: Some(hostinfo),
+                        ..RegisterRequest::default()
+                    };
+                    match state.enter(machine, key, Owner::User(user), &request, wall) {
+                        Ok(_) => Verdict::Approved,
+                        Err(reason) => Verdict::Refused(reason),
                     }
-                    None => Verdict::Refused(format!("user {user:?} does not exist")),
-                },
+                }
+                None => Verdict::Refused(format!("user {user:?} does not exist")),
             };
             if let Some(login) = state.logins.get(id) {
                 login.verdict.send_replace(Some(verdict));

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tailnet_wire::{derp::Frame, key::NodePublic};
+use tailnet_wire::key::NodePublic;
 
 use super::{StartError, Tailnet, UnknownError};
 
@@ -33,11 +33,6 @@ impl Tailnet {
         let id = self.node(name)?.id;
         self.registry.faults.set_held_back(id, held);
         Ok(())
-    }
-
-    /// Makes every answer and message of control late.
-    pub fn delay_control(&self, delay: Duration) {
-        self.registry.faults.set_delay(delay);
     }
 
     /// Lets control answer every request of a node with this HTTP status, and `Retry-After: 1`; `None` ends it. Map
@@ -71,13 +66,6 @@ impl Tailnet {
     /// [`StartError::Bind`].
     pub async fn resume_derp(&self) -> Result<(), StartError> {
         Ok(self.relay_service.resume().await?)
-    }
-
-    /// Tells every client of the relay that it is about to restart.
-    pub fn announce_derp_restart(&self, reconnect_in: Duration, try_for: Duration) {
-        self.relay
-            .table()
-            .broadcast(&Frame::Restarting { reconnect_in, try_for });
     }
 
     /// Whether a node is connected to the relay, and whether it calls it its home.

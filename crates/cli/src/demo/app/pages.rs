@@ -80,7 +80,7 @@ pub(super) fn done(program: &Program, code: &str, used: &Used) -> Markup {
             }
             section {
                 h2 { "3. echo answered " (used.echoed.status) }
-                pre.wrapped { (echoed) }
+                pre { (echoed) }
                 p.note {
                     "echo compared " code { "cnf" } " in the token with the node that WireGuard names, and they are the same."
                 }
