@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// `status`: running but not ready.
     NotReady = 3,
-    /// `status`, `ca`: not running.
+    /// `status`, `ca`, `policy`, `client`: not running. `issuer change`: nothing to change.
     NotRunning = 4,
     /// The tailnet or the stored issuer refuses; trying again does not help until a person has decided.
     Refused = 5,

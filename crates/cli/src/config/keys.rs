@@ -154,7 +154,7 @@ pub(crate) const KEYS: &[Key] = &[
         "require_grant",
         "BOOL",
         Some("false"),
-        "Let only those log in whom a rule of the policy allows something",
+        "Let only those log in whom a rule of the policy names in its users",
     ),
     Key::new(
         "access_token_lifetime",
@@ -215,7 +215,7 @@ pub(crate) const KEYS: &[Key] = &[
         "dcr_max_clients_per_user",
         "N",
         Some("100"),
-        "Clients that one user may have registered; 0 = no limit",
+        "Clients that one user or tagged node may have registered; 0 = no limit",
     ),
     Key::new(
         "rate_limit_per_peer",
