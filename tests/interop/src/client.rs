@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::lab::peer;
-use crate::{Authority, Curl, Error, Headscale, Host, Process, Result, until};
+use crate::{Authority, Curl, Error, Headscale, HeadscaleNode, Host, Process, Result, until};
 
 /// A machine of the tailnet with the official client.
 #[derive(Debug)]
@@ -133,6 +133,21 @@ impl Client {
             })
         };
         until(&what, Duration::from_secs(10), look).map(|((), took)| took)
+    }
+
+    /// Waits until exactly `node` can be reached from this client's netmap: not a predecessor of the same name, in which a
+    /// client still believes that control has not told yet. 40 s at most, as tailscaled waits up to 30 s before it asks
+    /// a control server again that was gone.
+    pub fn await_node(&self, node: &HeadscaleNode) -> Result<Duration> {
+        let what = format!("{} sees {} ({})", self.host.name(), node.given_name, node.node_key);
+        let look = || {
+            Ok(match self.peer(&node.given_name)? {
+                None => Err("no such peer".to_owned()),
+                Some(peer) if peer["PublicKey"] != node.node_key => Err(format!("its predecessor {peer}")),
+                Some(peer) => self.routed(&peer)?,
+            })
+        };
+        until(&what, Duration::from_secs(40), look).map(|((), took)| took)
     }
 
     fn routed(&self, peer: &Value) -> Result<Result<(), String>> {

@@ -36,6 +36,8 @@ pub struct HeadscaleNode {
     pub given_name: String,
     /// The host name that it asked for.
     pub name: String,
+    /// Its WireGuard key, as `nodekey:<hex>`: the one thing that no later node of the same name shares.
+    pub node_key: String,
     /// Tailnet addresses, IPv4 first.
     pub ip_addresses: Vec<String>,
     /// Whether it is connected to control.
@@ -143,6 +145,19 @@ impl Headscale {
     /// The node called `label`, if there is one.
     pub fn node(&self, label: &str) -> Result<Option<HeadscaleNode>> {
         Ok(self.nodes()?.into_iter().find(|node| node.given_name == label))
+    }
+
+    /// Waits until the nodes with these labels are connected again after [`Headscale::resume`], a minute at most.
+    pub fn await_online(&self, labels: &[&str]) -> Result<Duration> {
+        let look = || {
+            let online: Vec<_> = self.nodes()?.into_iter().filter(|node| node.online).collect();
+            let missing = |label: &&&str| !online.iter().any(|node| node.given_name == **label);
+            Ok(match labels.iter().find(missing) {
+                None => Ok(()),
+                Some(label) => Err(format!("{label} is not connected")),
+            })
+        };
+        until("all are connected to Headscale", Duration::from_secs(60), look).map(|((), took)| took)
     }
 
     /// Logs a node out.

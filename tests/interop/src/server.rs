@@ -164,12 +164,13 @@ impl<'a> Server<'a> {
         Ok(peers.into_iter().find(named).cloned().unwrap_or_default())
     }
 
-    /// Waits until this server and `client` have each other in their netmaps, 10 s at most for either.
+    /// Waits until this server and `client` have each other in their netmaps: this server, none that had its name before.
     ///
     /// Control tells the two at different times, and a handshake that comes before its receiver knows the sender is
     /// dropped and repeated only after 5 s: a test that asks right after a change waits for both first.
     pub fn await_client(&self, client: &Client) -> Result {
-        client.await_peer(self.options.hostname, true)?;
+        let node = self.lab.headscale.node(self.options.hostname)?;
+        client.await_node(&node.ok_or_else(|| Error::unexpected("Headscale", "it does not know the server"))?)?;
         let label = client.host().name();
         let what = format!("{} sees {label}", self.options.hostname);
         let look = || {

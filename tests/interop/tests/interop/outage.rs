@@ -58,6 +58,8 @@ fn outage(length: Duration) -> Result {
     let back = |status: &Value| status["control"]["connected"] == true;
     let took = server.await_status("the node is back", Duration::from_secs(60), back)?;
     println!("back {took:.1?} after Headscale answered again");
+    let others = lab.headscale.await_online(&["alice", "bob"])?;
+    println!("alice and bob {others:.1?} later");
     // And not in name only: a policy change arrives.
     lab.headscale.set_policy(&Lab::policy(json!([small_team_grant()])))?;
     let gone = |status: &Value| status["peers"].as_array().is_some_and(|peers| peers.len() == 1);
