@@ -1,6 +1,7 @@
 //! Resource indicators (RFC 8707): which server a token is for.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use crate::{
@@ -8,8 +9,8 @@ use crate::{
     params::Params,
 };
 
-/// A resource as it was asked for. The text goes into `aud`, where its server looks for its own name; comparison is
-/// by canonical form, because clients differ in the case of the host and in a trailing slash.
+/// A resource as it was asked for. Comparison is by canonical form, because clients differ in the case of the host and in a
+/// trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Resource(String);
@@ -68,6 +69,23 @@ impl Resource {
         Ok(resources)
     }
 
+    /// What a token for these servers says in `aud`, where each looks for its own name: the text that the client wrote, and the
+    /// canonical form where that is another. Some clients write a slash behind the host which the server's name does not have.
+    pub(crate) fn audience(resources: &[Self]) -> Value {
+        let mut names: Vec<String> = Vec::new();
+        for resource in resources {
+            for name in [resource.0.clone(), canonical(&resource.0)] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        match names.as_slice() {
+            [one] => Value::from(one.as_str()),
+            _ => Value::from(names),
+        }
+    }
+
     /// The text as it was asked for.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -119,6 +137,8 @@ fn canonical(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn resource(text: &str) -> Resource {
@@ -132,6 +152,26 @@ mod tests {
         assert!(!resource("https://mcp.example/mcp/").is("https://mcp.example/mcp"));
         assert!(!resource("https://mcp.example/MCP").is("https://mcp.example/mcp"));
         assert!(!resource("http://mcp.example").is("https://mcp.example"));
+    }
+
+    #[test]
+    fn a_token_names_its_server_as_the_client_wrote_it_and_as_the_server_does() {
+        let audience =
+            |texts: &[&str]| Resource::audience(&texts.iter().map(|text| resource(text)).collect::<Vec<_>>());
+        assert_eq!(audience(&["https://mcp.example/mcp"]), json!("https://mcp.example/mcp"));
+        assert_eq!(audience(&["https://mcp.example"]), json!("https://mcp.example"));
+        assert_eq!(
+            audience(&["https://mcp.example/"]),
+            json!(["https://mcp.example/", "https://mcp.example"])
+        );
+        assert_eq!(
+            audience(&["HTTPS://MCP.example:443/mcp", "https://b.example"]),
+            json!([
+                "HTTPS://MCP.example:443/mcp",
+                "https://mcp.example/mcp",
+                "https://b.example"
+            ])
+        );
     }
 
     #[test]

@@ -231,8 +231,7 @@ fn access_claims(
     let issuer = rules.authorize.issuer.as_str();
     let audience = match resources {
         [] => Value::from(issuer),
-        [one] => Value::from(one.as_str()),
-        several => several.iter().map(Resource::as_str).collect(),
+        named => Resource::audience(named),
     };
     let mut jti = [0; 16];
     rng.fill_bytes(&mut jti);
