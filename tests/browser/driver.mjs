@@ -14,9 +14,14 @@ const callback = createServer(async (request, response) => {
   for await (const chunk of request) body += chunk;
   const answer = request.method === "POST" ? new URLSearchParams(body) : url.searchParams;
   if (url.pathname === "/callback") answers.push({ ...Object.fromEntries(answer), method: request.method });
+  if (url.pathname === "/onward") {
+    response.writeHead(303, { location: `http://localhost:${callback.address().port}/callback?${answer}` });
+  }
   response.end("<!doctype html><title>Back in the application</title>");
 });
 await new Promise((resolve) => callback.listen(0, "127.0.0.1", resolve));
+const callback6 = createServer((request, response) => callback.emit("request", request, response));
+await new Promise((resolve) => callback6.listen(0, "::1", resolve));
 const redirect = `http://127.0.0.1:${callback.address().port}/callback`;
 const asked = (client_id, redirect_uri) => new URLSearchParams({
   response_type: "code",
@@ -322,6 +327,23 @@ const scenarios = {
     return { ...seen(), faults };
   },
 
+  // The application sends the browser on to another host of its own, and listens on IPv6.
+  async onward() {
+    const onward = redirect.replace("/callback", "/onward");
+    const links = [
+      link(setting.client, onward),
+      `${link(setting.client, onward)}&response_mode=form_post`,
+      link(setting.client, `http://[::1]:${callback6.address().port}/callback`),
+    ];
+    for (const [before, link] of links.entries()) {
+      await page.goto(link);
+      await page.getByRole("button", { name: "Continue as alice" }).click();
+      await until(() => answers.length > before);
+      await page.waitForURL("**/callback?**");
+    }
+    return seen();
+  },
+
   async iframe() {
     await page.goto(setting.evil);
     await page.evaluate((url) => {
@@ -505,6 +527,8 @@ try {
   console.log(JSON.stringify(await scenarios[scenario]()));
 } finally {
   await browser.close();
-  callback.close();
-  callback.closeAllConnections();
+  for (const server of [callback, callback6]) {
+    server.close();
+    server.closeAllConnections();
+  }
 }

@@ -259,11 +259,17 @@ fn destination(redirect_uri: &str) -> String {
     }
 }
 
-/// The source expression that lets a form end at this redirect URI.
-pub(crate) fn redirect_source(redirect_uri: &str) -> String {
-    match Url::parse(redirect_uri) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => url.origin().ascii_serialization(),
-        Ok(url) => format!("{}:", url.scheme()),
-        Err(_) => String::new(),
+/// The source expressions that let a form end at this redirect URI: its scheme, because Chromium asks about every hop of
+/// the application's own as well, and its origin where a policy can spell it (`docs/adr/0044-where-a-form-may-end.md`).
+pub(crate) fn redirect_sources(redirect_uri: &str) -> String {
+    let Ok(url) = Url::parse(redirect_uri) else {
+        return String::new();
+    };
+    let scheme = format!("{}:", url.scheme());
+    let spelled = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    if matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(spelled) {
+        format!("{scheme} {}", url.origin().ascii_serialization())
+    } else {
+        scheme
     }
 }

@@ -63,14 +63,14 @@ pub(crate) fn page(status: StatusCode, markup: Markup) -> Reply {
     page_leading_to(status, markup, "")
 }
 
-/// An HTML page whose form ends with a redirect to `origin`, to which Chromium applies `form-action` as well.
-pub(crate) fn page_leading_to(status: StatusCode, markup: Markup, origin: &str) -> Reply {
-    page_under(status, markup, &format!("img-src 'self'; form-action 'self' {origin}"))
+/// An HTML page whose form ends with a redirect to one of `sources`: Chromium applies `form-action` to it as well.
+pub(crate) fn page_leading_to(status: StatusCode, markup: Markup, sources: &str) -> Reply {
+    page_under(status, markup, &format!("img-src 'self'; form-action 'self' {sources}"))
 }
 
-/// An HTML page that posts itself to `origin`, by a script of ours.
-pub(crate) fn page_posting_to(status: StatusCode, markup: Markup, origin: &str) -> Reply {
-    page_under(status, markup, &format!("script-src 'self'; form-action {origin}"))
+/// An HTML page that posts itself to one of `sources`, by a script of ours.
+pub(crate) fn page_posting_to(status: StatusCode, markup: Markup, sources: &str) -> Reply {
+    page_under(status, markup, &format!("script-src 'self'; form-action {sources}"))
 }
 
 fn page_under(status: StatusCode, markup: Markup, directives: &str) -> Reply {
@@ -97,7 +97,7 @@ pub(crate) fn answer(answer: &Answer) -> Reply {
         Some(fields) => page_posting_to(
             status::FOUND,
             pages::form_post(&answer.location, fields),
-            &pages::redirect_source(&answer.location),
+            &pages::redirect_sources(&answer.location),
         ),
     }
 }

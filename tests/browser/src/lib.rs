@@ -72,8 +72,8 @@ impl Scene {
         let evil = EvilPage::start(stage.join("evil", "bob@example.com").await).await;
         let mut client = stage.client(&alice).await;
         let metadata = json!({
-            "redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none",
-            "client_name": "Notes", "grant_types": ["authorization_code", "refresh_token"],
+            "redirect_uris": ["http://127.0.0.1/callback", "http://127.0.0.1/onward", "http://[::1]/callback"],
+            "token_endpoint_auth_method": "none", "client_name": "Notes", "grant_types": ["authorization_code", "refresh_token"],
         });
         let client_id = client.register(&metadata).await.field("client_id");
         let metadata = json!({ "redirect_uris": [WEB_REDIRECT], "token_endpoint_auth_method": "none" });

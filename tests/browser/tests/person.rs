@@ -54,6 +54,17 @@ async fn an_answer_is_posted_by_script_and_by_button() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_application_may_send_the_browser_on_and_may_listen_on_ipv6() {
+    let scene = Scene::new().await;
+    let seen = scene.play("onward").await;
+    let answers = seen["answers"].as_array().unwrap();
+    assert_eq!(answers.len(), 3, "{seen}");
+    for answer in answers {
+        assert!(answer["code"].is_string(), "{seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancel_tells_the_application_that_access_was_denied() {
     let scene = Scene::new().await;
     let seen = scene.play("cancel").await;

@@ -197,7 +197,7 @@ fn show(
     let mut reply = reply::page_leading_to(
         status::FOUND,
         markup,
-        &pages::redirect_source(&ticket.request.redirect_uri),
+        &pages::redirect_sources(&ticket.request.redirect_uri),
     );
     let cookie = Cookie::of_page(&sealed, app.config.issuer.is_https());
     cookie.set(question.cookie_secret.reveal(), &mut reply);

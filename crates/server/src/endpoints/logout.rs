@@ -60,7 +60,7 @@ async fn ask(app: &App, exchange: &Exchange, caller: &Caller, params: &Params) -
         None => None,
     };
     let logout = logout::read(params, &hint, named.as_ref(), client.as_ref(), caller)?;
-    let leads_to = logout.redirect_uri.as_deref().map(pages::redirect_source);
+    let leads_to = logout.redirect_uri.as_deref().map(pages::redirect_sources);
     let shown = forms::show(app, exchange, caller, Purpose::Logout(logout.clone())).await?;
     let markup = pages::logout::question(caller, client.as_ref(), &logout, &shown.ticket);
     let mut reply = reply::page_leading_to(status::FOUND, markup, &leads_to.unwrap_or_default());

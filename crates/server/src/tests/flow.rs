@@ -145,7 +145,7 @@ async fn alices_click_gives_her_client_tokens_for_one_resource() {
         assert!(page.html.contains(fact), "{fact}: {}", page.html);
     }
     assert!(
-        page.policy.contains("form-action 'self' http://localhost:5000;"),
+        page.policy.contains("form-action 'self' http: http://localhost:5000;"),
         "{}",
         page.policy
     );

@@ -24,7 +24,7 @@ async fn a_code_is_posted_by_a_page_without_inline_script() {
     for directive in [
         "default-src 'none'",
         "script-src 'self'",
-        "form-action http://localhost:5000;",
+        "form-action http: http://localhost:5000;",
         "frame-ancestors 'none'",
     ] {
         assert!(policy.contains(directive), "{directive}: {policy}");

@@ -66,7 +66,7 @@ async fn logout_ends_the_session_and_returns_to_the_registered_address() {
     let page = scene.browser.open(&path).await;
     assert!(page.text.contains("Log out of this browser?") && page.text.contains("app.example"));
     let policy = page.header("content-security-policy");
-    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
+    assert!(policy.contains("form-action 'self' https: https://app.example;"), "{policy}");
     assert_eq!(scene.sessions().await, 1, "a question ends nothing");
     let answer = scene.leave(&page).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);

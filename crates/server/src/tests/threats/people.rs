@@ -33,6 +33,28 @@ async fn clickjacking_and_scripts_are_forbidden_on_every_page() {
 }
 
 #[tokio::test]
+async fn clickjacking_rules_name_where_a_form_may_end_and_no_host_writes_others() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    for (uri, sources) in [
+        ("http://localhost:5000/cb", "http: http://localhost:5000"),
+        ("http://[::1]:5000/cb", "http:"),
+        ("https://app.example:8443/cb", "https: https://app.example:8443"),
+        ("https://a.example;sandbox/cb", "https:"),
+        ("https://a.example,b.example/cb", "https:"),
+        ("cursor://a/cb", "cursor:"),
+    ] {
+        let metadata = json!({"redirect_uris": [uri], "token_endpoint_auth_method": "none"});
+        let id = text(&alice.register(&metadata).await, "client_id");
+        let (ours, asked) = (form(&[("redirect_uri", REDIRECT)]), form(&[("redirect_uri", uri)]));
+        let page = alice.get(&authorize_path(&id, &[]).replace(&ours, &asked)).await;
+        let policy = page.header("content-security-policy");
+        let rest = format!("form-action 'self' {sources}; frame-ancestors 'none'; base-uri 'none'");
+        assert!(policy.ends_with(&rest), "{uri}: {policy}");
+    }
+}
+
+#[tokio::test]
 async fn ambient_identity_gives_no_code_before_a_click_on_a_page_that_is_fresh() {
     let (rig, mut alice, id) = alices_client().await;
     let page = page(&mut alice, &id, &[]).await;
