@@ -5,7 +5,7 @@
 //! `localhost` too, and for clients that registered without a port.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use url::Url;
+use url::{Host, Url};
 
 /// Where a redirect URI leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,23 @@ impl RedirectUri {
     /// Where it leads.
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether a program on the user's own computer waits there, also behind https.
+    pub fn is_on_this_computer(&self) -> bool {
+        self.kind != Kind::Web
+            || match Url::parse(&self.text).ok().as_ref().and_then(Url::host) {
+                Some(Host::Domain(name)) => {
+                    let name = name.trim_end_matches('.');
+                    name == "localhost" || name.ends_with(".localhost")
+                }
+                Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+                Some(Host::Ipv6(address)) => {
+                    let address = address.to_canonical();
+                    address.is_loopback() || address.is_unspecified()
+                }
+                None => false,
+            }
     }
 
     /// Whether `requested` is this URI: the same text, or for a loopback URI the same text but for the port.

@@ -15,7 +15,7 @@ use crate::{
     client::{Client, ClientId},
     footing::Publisher,
     publish,
-    redirect::{Kind, RedirectUri},
+    redirect::RedirectUri,
     resource::Resource,
     subject::Subject,
 };
@@ -116,7 +116,7 @@ fn mark(client: &ClientId, redirect_uri: &str, scopes: &[String], resources: &[R
 /// the computer may be waiting. `registrant` is what the netmap has about the node that registered the client.
 pub fn may_be(client: &Client, registrant: Option<&Caller>, redirect_uri: &str, now: OffsetDateTime) -> bool {
     publish::published(client, registrant, now).is_some()
-        && RedirectUri::parse(redirect_uri).is_ok_and(|uri| uri.kind() == Kind::Web)
+        && RedirectUri::parse(redirect_uri).is_ok_and(|uri| !uri.is_on_this_computer())
 }
 
 #[cfg(test)]

@@ -245,17 +245,19 @@ fn sentence(reason: &str) -> String {
 
 /// Where an answer goes, in words.
 fn destination(redirect_uri: &str) -> String {
-    match RedirectUri::parse(redirect_uri).map(|uri| uri.kind()) {
-        Ok(Kind::Web) => Url::parse(redirect_uri)
-            .ok()
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .unwrap_or_else(|| redirect_uri.to_owned()),
-        Ok(Kind::Loopback) => "an app on this computer".to_owned(),
-        Ok(Kind::PrivateUse) => {
+    let Ok(uri) = RedirectUri::parse(redirect_uri) else {
+        return redirect_uri.to_owned();
+    };
+    match uri.kind() {
+        Kind::PrivateUse => {
             let scheme = redirect_uri.split(':').next().unwrap_or_default();
             format!("an app on this computer ({scheme})")
         }
-        Err(_) => redirect_uri.to_owned(),
+        _ if uri.is_on_this_computer() => "an app on this computer".to_owned(),
+        _ => Url::parse(redirect_uri)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_else(|| redirect_uri.to_owned()),
     }
 }
 

@@ -23,6 +23,26 @@ fn what_real_clients_register_is_accepted() {
 }
 
 #[test]
+fn a_program_on_this_computer_may_also_wait_behind_https() {
+    let local = |text| RedirectUri::parse(text).unwrap().is_on_this_computer();
+    for text in [
+        "http://localhost/cb",
+        "cursor://x/cb",
+        "https://localhost:8443/cb",
+        "https://app.localhost./cb",
+        "https://127.9.9.9/cb",
+        "https://[::1]/cb",
+        "https://[::ffff:7f00:1]/cb",
+        "https://0.0.0.0/cb",
+    ] {
+        assert!(local(text), "{text}");
+    }
+    for text in ["https://app.example/cb", "https://localhost.example/cb", "https://100.64.0.1/cb"] {
+        assert!(!local(text), "{text}");
+    }
+}
+
+#[test]
 fn each_rule_has_its_refusal() {
     assert_eq!(refused("https://a.example/#x"), RedirectError::Fragment);
     assert_eq!(refused("https://*.example/cb"), RedirectError::Wildcard);

@@ -116,6 +116,11 @@ fn only_published_clients_behind_a_web_server_are_remembered() {
     for local in [
         "http://localhost:5000/cb",
         "http://127.0.0.1/cb",
+        "https://localhost:8443/cb",
+        "https://127.0.0.1/cb",
+        "https://127.9.9.9/cb",
+        "https://[::1]/cb",
+        "https://app.localhost./cb",
         "cursor://x/cb",
         "nonsense",
     ] {
