@@ -9,6 +9,7 @@ use url::form_urlencoded;
 use crate::{
     error::{ErrorCode, OAuthError},
     params::Params,
+    redirect::{Kind, RedirectUri},
     secret::Secret,
 };
 
@@ -46,12 +47,17 @@ impl ResponseMode {
         };
         let mode = Self::ALL.into_iter().find(|mode| mode.as_str() == name);
         match mode.ok_or_else(|| invalid("response_mode must be query or form_post"))? {
-            Self::FormPost if !redirect_uri.starts_with("http") => Err(invalid(
+            Self::FormPost if !is_web(redirect_uri) => Err(invalid(
                 "response_mode: form_post needs a redirect_uri with http or https",
             )),
             mode => Ok(mode),
         }
     }
+}
+
+/// Whether a browser can post a form there.
+fn is_web(redirect_uri: &str) -> bool {
+    RedirectUri::parse(redirect_uri).is_ok_and(|uri| uri.kind() != Kind::PrivateUse)
 }
 
 /// Where answers of one request go, and how.

@@ -27,8 +27,6 @@ use crate::{
 const MAX_STATE: usize = 2048;
 const MAX_NONCE: usize = 512;
 const MAX_SCOPES: usize = 64;
-/// How much of a name that a client made up is quoted back, in characters.
-const SHOWN: usize = 40;
 
 /// What the server's configuration says about authorizing.
 #[derive(Debug, Clone)]
@@ -105,15 +103,15 @@ pub enum PageError {
     Request(OAuthError),
     /// No such client.
     #[error(
-        "the application is not registered here: it may have been forgotten because it was not used within 24 hours of being registered; let it register again"
+        "the application is not registered here (client_id): it may have been forgotten because it was not used within 24 hours of being registered; let it register again"
     )]
     UnknownClient,
     /// A redirect URI that is not registered for the client.
-    #[error("the application asked to send you to an address that it did not register")]
+    #[error("the application asked to send you to an address that it did not register (redirect_uri)")]
     Redirect,
     /// A reference to a request that is not there.
     #[error(
-        "the request of this application is too old, was answered already or is another application's; go back to the application and start again"
+        "the request of this application (request_uri) is too old, was answered already or is another application's; go back to the application and start again"
     )]
     Pushed,
     /// The client belongs to somebody else.
@@ -245,35 +243,40 @@ fn return_path<'a>(params: &'a Params, redirect_uri: &'a str, issuer: &'a str) -
         state: None,
         issuer,
     };
-    back.state = state(params).map_err(|error| back.refuse(error))?;
-    back.mode = ResponseMode::read(params, redirect_uri).map_err(|error| back.refuse(error))?;
-    Ok(back)
+    let state = params.returned("state", MAX_STATE);
+    let mode = ResponseMode::read(params, redirect_uri);
+    back.state = state.as_ref().copied().unwrap_or_default();
+    back.mode = mode.as_ref().copied().unwrap_or_default();
+    match state.err().or(mode.err()) {
+        None => Ok(back),
+        Some(error) => Err(back.refuse(error)),
+    }
 }
 
 fn redirect_uri(params: &Params, client: &Client) -> Result<String, PageError> {
-    match (
-        params.one("redirect_uri").map_err(PageError::Request)?,
-        client.redirect_uris.as_slice(),
-    ) {
-        (Some(asked), registered) if registered.iter().any(|uri| uri.matches(asked)) => Ok(asked.to_owned()),
-        (None, [only]) => Ok(only.as_str().to_owned()),
-        _ => Err(PageError::Redirect),
+    let asked = params.one("redirect_uri").map_err(PageError::Request)?;
+    // OpenID Connect Core 3.1.2.1 requires what OAuth lets the only registered one stand in for.
+    let openid = || {
+        params
+            .many("scope")
+            .any(|scopes| scopes.split(' ').any(|scope| scope == "openid"))
+    };
+    match (asked, client.redirect_uris.as_slice()) {
+        (Some(asked), _) if is_registered(client, asked) => Ok(asked.to_owned()),
+        (Some(_), _) => Err(PageError::Redirect),
+        (None, [only]) if !openid() => Ok(only.as_str().to_owned()),
+        (None, _) => Err(PageError::Request(invalid("redirect_uri is missing"))),
     }
 }
 
-fn state(params: &Params) -> Result<Option<&str>, OAuthError> {
-    match params.one("state")? {
-        Some(state) if state.len() > MAX_STATE => Err(invalid("state is longer than 2048 characters")),
-        state => Ok(state),
-    }
+/// Whether answers to `client` may go to this redirect URI.
+pub(crate) fn is_registered(client: &Client, redirect_uri: &str) -> bool {
+    client.redirect_uris.iter().any(|uri| uri.matches(redirect_uri))
 }
 
 /// What is asked, whoever asks: by whose rule, and which of the scopes may be had, depends on him.
 fn request(params: &Params, client: &Client, back: &ReturnPath<'_>) -> Result<Request, OAuthError> {
-    if let Some(name) = params.repeated(&["resource"]) {
-        let name: String = name.chars().take(SHOWN).collect();
-        return Err(invalid(&format!("{name} was sent more than once")));
-    }
+    params.once_each(&["resource"])?;
     refuse_unsupported(params)?;
     if !client.grant_types.contains(&GrantType::AuthorizationCode) {
         return Err(OAuthError::new(
@@ -282,13 +285,9 @@ fn request(params: &Params, client: &Client, back: &ReturnPath<'_>) -> Result<Re
         ));
     }
     let challenge = Challenge::read(params)?;
-    let nonce = params.one("nonce")?.map(str::to_owned);
-    if nonce.as_ref().is_some_and(|nonce| nonce.len() > MAX_NONCE) {
-        return Err(invalid("nonce is longer than 512 characters"));
-    }
+    let nonce = params.returned("nonce", MAX_NONCE)?.map(str::to_owned);
     let prompt = Prompt::read(params)?;
-    let max_age = params.one("max_age")?.map(str::parse::<u64>).transpose();
-    let max_age = max_age.map_err(|_| invalid("max_age must be a number of seconds"))?;
+    let max_age = params.one("max_age")?.map(seconds).transpose()?;
     let resources = Resource::requested(params, client.options.default_resource.as_ref())?;
     let scopes = requested_scopes(params, client, !resources.is_empty())?;
     Ok(Request {
@@ -305,6 +304,12 @@ fn request(params: &Params, client: &Client, back: &ReturnPath<'_>) -> Result<Re
         max_age,
         pushed: None,
     })
+}
+
+fn seconds(text: &str) -> Result<u64, OAuthError> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    number.ok_or_else(|| invalid("max_age must be a number of seconds"))
 }
 
 fn invalid(description: &str) -> OAuthError {

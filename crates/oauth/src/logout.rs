@@ -39,14 +39,11 @@ pub enum LogoutError {
     #[error("client_id is not the client that id_token_hint was made for")]
     OtherClient,
     /// No such client.
-    #[error("the application is not registered here any more")]
+    #[error("the application is not registered here any more (client_id)")]
     UnknownClient,
     /// A redirect URI that is not registered.
     #[error("the application asked to send you to a post_logout_redirect_uri that it did not register")]
     Redirect,
-    /// A state of unusual length.
-    #[error("state is longer than 2048 characters")]
-    State,
 }
 
 impl From<OAuthError> for LogoutError {
@@ -58,8 +55,10 @@ impl From<OAuthError> for LogoutError {
 /// The client that a request names: by `client_id`, or as the one its id_token was made for.
 ///
 /// # Errors
-/// [`LogoutError::OtherClient`] when both are there and differ.
+/// [`LogoutError::OtherClient`] when both are there and differ, [`LogoutError::Request`] for a parameter that was sent
+/// more than once.
 pub fn client_id(params: &Params, hint: &Hint) -> Result<Option<ClientId>, LogoutError> {
+    params.once_each(&[])?;
     let named = params.one("client_id")?.map(ClientId::from_request);
     match (named, hint.client()) {
         (Some(named), Some(audience)) if named != *audience => Err(LogoutError::OtherClient),
@@ -90,10 +89,7 @@ pub fn read(
         // Whoever names no client is sent nowhere.
         (Some(_), None) | (None, _) => None,
     };
-    let state = params.one("state")?;
-    if state.is_some_and(|state| state.len() > MAX_STATE) {
-        return Err(LogoutError::State);
-    }
+    let state = params.returned("state", MAX_STATE)?;
     Ok(Logout {
         client: client.map(|client| client.id.clone()),
         redirect_uri,

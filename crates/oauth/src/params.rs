@@ -7,6 +7,9 @@ use url::form_urlencoded;
 
 use crate::error::{ErrorCode, OAuthError};
 
+/// How much of a name that a client made up is quoted back, in characters.
+const SHOWN: usize = 40;
+
 /// The parameters of one request, in the order they were sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -14,9 +17,10 @@ pub struct Params(Vec<(String, String)>);
 
 impl Params {
     /// Decodes `application/x-www-form-urlencoded` bytes. Total: what cannot be decoded becomes U+FFFD, which no
-    /// parameter accepts.
+    /// parameter accepts. One without a value counts as not sent (RFC 6749 3.1).
     pub fn parse(encoded: &[u8]) -> Self {
-        Self(form_urlencoded::parse(encoded).into_owned().collect())
+        let sent = form_urlencoded::parse(encoded).into_owned();
+        Self(sent.filter(|(_, value)| !value.is_empty()).collect())
     }
 
     /// Both requests' parameters: a query and the form beside it.
@@ -51,7 +55,7 @@ impl Params {
         self.0.is_empty()
     }
 
-    /// A parameter that may be sent once. One without a value counts as not sent (RFC 6749 3.1).
+    /// A parameter that may be sent once.
     ///
     /// # Errors
     /// `invalid_request` when it was sent more than once.
@@ -75,19 +79,45 @@ impl Params {
             .ok_or_else(|| OAuthError::new(ErrorCode::InvalidRequest, format!("{name} is missing")))
     }
 
-    /// The first parameter that was sent more than once although it is not among `repeatable` (RFC 6749 3.1).
-    pub fn repeated(&self, repeatable: &[&str]) -> Option<&str> {
-        let mut seen = BTreeSet::new();
-        let sent = self.0.iter().filter(|(_, value)| !value.is_empty());
-        sent.map(|(name, _)| name.as_str())
-            .find(|name| !repeatable.contains(name) && !seen.insert(*name))
+    /// A text that may be sent once and is given back as it came: what an answer could not carry is refused.
+    ///
+    /// # Errors
+    /// `invalid_request` when it was sent more than once, is longer than `most` bytes, was not UTF-8 or has a control
+    /// character (RFC 6749 A), of which a form makes something else.
+    pub fn returned(&self, name: &str, most: usize) -> Result<Option<&str>, OAuthError> {
+        let text = self.one(name)?;
+        let why = match text {
+            Some(text) if text.len() > most => format!("{name} is longer than {most} characters"),
+            Some(text) if text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
+                format!("{name} has a control character or is not UTF-8, so it could not be given back as it came")
+            }
+            text => return Ok(text),
+        };
+        Err(OAuthError::new(ErrorCode::InvalidRequest, why))
     }
 
-    /// Every value of a parameter that may be repeated; empty ones are left out.
+    /// Whether nothing was sent more than once but what is among `repeatable` (RFC 6749 3.1).
+    ///
+    /// # Errors
+    /// `invalid_request` that names the first one that was.
+    pub fn once_each(&self, repeatable: &[&str]) -> Result<(), OAuthError> {
+        let mut seen = BTreeSet::new();
+        let mut names = self.0.iter().map(|(name, _)| name.as_str());
+        match names.find(|name| !repeatable.contains(name) && !seen.insert(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let name: String = name.chars().take(SHOWN).collect();
+                let why = format!("{name} was sent more than once");
+                Err(OAuthError::new(ErrorCode::InvalidRequest, why))
+            }
+        }
+    }
+
+    /// Every value of a parameter that may be repeated.
     pub fn many<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.0
             .iter()
-            .filter(move |(key, value)| key == name && !value.is_empty())
+            .filter(move |(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
 }
@@ -105,7 +135,43 @@ mod tests {
         assert!(params.one("d").unwrap_err().description().contains("d was sent"));
         assert!(params.required("b").unwrap_err().description().contains("b is missing"));
         assert_eq!(params.many("resource").collect::<Vec<_>>(), ["r1", "r2"]);
-        assert_eq!(params.repeated(&["resource"]), Some("d"));
-        assert_eq!(params.repeated(&["d", "resource"]), None);
+        let repeated = params.once_each(&["resource"]).unwrap_err();
+        assert_eq!(repeated.description(), "d was sent more than once");
+        assert!(params.once_each(&["d", "resource"]).is_ok());
+        let made_up = Params::parse(format!("{0}=1&{0}=1", "x".repeat(500)).as_bytes());
+        assert!(made_up.once_each(&[]).unwrap_err().description().len() < 80);
+        assert_eq!(Params::parse(b"=&=&a=&&").len(), 0);
+        assert!(Params::parse(b"=&=&a=&&").is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_given_back_as_it_came_is_refused() {
+        let state = |form: &[u8]| {
+            Params::parse(form)
+                .returned("state", 9)
+                .map(|text| text.map(str::to_owned))
+        };
+        assert_eq!(state(b"x=1").unwrap(), None);
+        assert_eq!(
+            state("state=%C3%BC+%2B\"<".as_bytes()).unwrap().as_deref(),
+            Some("\u{fc} +\"<")
+        );
+        for bad in [
+            "state=%00",
+            "state=a%0Ab",
+            "state=%0D",
+            "state=%7F",
+            "state=%FF",
+            "state=%C2%85",
+        ] {
+            let error = state(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidRequest, "{bad}");
+            assert!(
+                error.description().starts_with("state has a control character"),
+                "{error}"
+            );
+        }
+        let long = state(b"state=1234567890").unwrap_err();
+        assert_eq!(long.description(), "state is longer than 9 characters");
     }
 }

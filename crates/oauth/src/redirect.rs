@@ -163,7 +163,7 @@ fn classify(text: &str) -> Result<Kind, RedirectError> {
 
 fn classify_web(text: &str, scheme: &str, authority: &str) -> Result<Kind, RedirectError> {
     let (host, port) = split_authority(authority).ok_or(RedirectError::Malformed)?;
-    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+    if port.is_some_and(|port| !is_port(port)) {
         return Err(RedirectError::Malformed);
     }
     // What a browser would make of the text must be the host that was written: 0x7f.1 is not.
@@ -224,13 +224,16 @@ fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 /// An `http` loopback URI as (host, path and query): everything but its port.
 fn split_port(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix("http://")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (host, port) = split_authority(authority)?;
-    let port_is_valid = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
-    (is_loopback(host) && port_is_valid && tail.bytes().all(is_uri_byte)).then_some((host, tail))
+    (is_loopback(host) && port.is_none_or(is_port) && tail.bytes().all(is_uri_byte)).then_some((host, tail))
 }
 
 #[cfg(test)]

@@ -47,21 +47,21 @@ impl Resource {
     /// The resources that a request names, each once; `default` when it names none.
     ///
     /// # Errors
-    /// `invalid_target` for a malformed one, and for more than 8.
+    /// `invalid_target` for a malformed one, and when it is sent more than 8 times.
     pub fn requested(params: &Params, default: Option<&Self>) -> Result<Vec<Self>, OAuthError> {
         let mut resources: Vec<Self> = Vec::new();
+        // Those that say the same are counted as well: each is compared with all the others.
+        if params.many("resource").nth(MAX_RESOURCES).is_some() {
+            return Err(OAuthError::new(
+                ErrorCode::InvalidTarget,
+                "resource may be sent at most 8 times",
+            ));
+        }
         for text in params.many("resource") {
             let resource = Self::parse(text)?;
-            if resources.iter().any(|known| known.is(resource.as_str())) {
-                continue;
+            if !resources.iter().any(|known| known.is(resource.as_str())) {
+                resources.push(resource);
             }
-            if resources.len() == MAX_RESOURCES {
-                return Err(OAuthError::new(
-                    ErrorCode::InvalidTarget,
-                    "resource may name at most 8 servers",
-                ));
-            }
-            resources.push(resource);
         }
         if resources.is_empty() {
             resources.extend(default.cloned());
@@ -219,6 +219,8 @@ mod tests {
         assert_eq!(twice, [resource("https://a"), resource("https://b")]);
         let many: String = (0..9).map(|n| format!("&resource=https://{n}.example")).collect();
         assert_eq!(requested(&many).unwrap_err().code(), ErrorCode::InvalidTarget);
+        let same = "&resource=https://a".repeat(9);
+        assert_eq!(requested(&same).unwrap_err().code(), ErrorCode::InvalidTarget);
     }
 
     #[test]

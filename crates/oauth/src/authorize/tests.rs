@@ -53,6 +53,10 @@ fn a_bad_client_or_redirect_is_never_redirected_to() {
     assert_eq!(paged(&other, Some(&client), &alice()), PageError::Redirect);
     let evil = GOOD.replace("http%3A%2F%2Flocalhost", "https%3A%2F%2Fevil.example");
     assert_eq!(paged(&evil, Some(&client), &alice()), PageError::Redirect);
+    let none = GOOD.replace("redirect_uri=http%3A%2F%2Flocalhost%3A5000%2Fcb%3Fx%3D1", "");
+    assert!(matches!(ask(&none, Some(&client), &alice(), None), Outcome::Valid(_)));
+    let openid = paged(&format!("{none}&scope=email+openid"), Some(&client), &alice());
+    assert!(openid.to_string().contains("redirect_uri is missing"), "{openid}");
     let twice = format!("{GOOD}&redirect_uri=http%3A%2F%2Flocalhost%2Fcb");
     assert!(matches!(paged(&twice, Some(&client), &alice()), PageError::Request(_)));
     assert!(client_id(&Params::parse(b"client_id=a&client_id=b")).is_err());

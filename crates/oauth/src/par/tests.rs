@@ -22,6 +22,12 @@ fn pushed(form: &str) -> Result<(Pushed, Response), OAuthError> {
 }
 
 #[test]
+fn what_has_no_value_is_not_kept() {
+    let (pushed, _) = pushed(&format!("{GOOD}{}", "&=&a=".repeat(9000))).unwrap();
+    assert!(serde_json::to_string(&pushed).unwrap().len() < 1000);
+}
+
+#[test]
 fn a_request_is_kept_without_credentials_under_the_hash_of_its_reference() {
     let (pushed, response) = pushed(GOOD).unwrap();
     assert_eq!(response.expires_in, 60);

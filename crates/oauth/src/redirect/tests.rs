@@ -37,7 +37,11 @@ fn a_program_on_this_computer_may_also_wait_behind_https() {
     ] {
         assert!(local(text), "{text}");
     }
-    for text in ["https://app.example/cb", "https://localhost.example/cb", "https://100.64.0.1/cb"] {
+    for text in [
+        "https://app.example/cb",
+        "https://localhost.example/cb",
+        "https://100.64.0.1/cb",
+    ] {
         assert!(!local(text), "{text}");
     }
 }
@@ -101,6 +105,7 @@ fn loopback_matches_on_any_port_with_host_path_and_query_exact() {
     assert!(!portless.matches("http://localhost:3118/callback?x=1"));
     assert!(!portless.matches("http://localhost:3118/callback#x"));
     assert!(!portless.matches("http://localhost:99999/callback"));
+    assert!(!portless.matches("http://localhost:+3118/callback"));
     assert!(!portless.matches("http://localhost:@evil.example/callback"));
     assert!(!portless.matches("https://localhost:3118/callback"));
     let v6 = RedirectUri::parse("http://[::1]:1/cb?a=b").unwrap();

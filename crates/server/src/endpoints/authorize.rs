@@ -162,7 +162,7 @@ async fn keep(
 pub(crate) fn hint(app: &App, params: &Params) -> Hint {
     match params.one("id_token_hint") {
         Ok(Some(text)) => Hint::verified(app.keys.id_claims(text).as_deref(), app.config.issuer.as_str()),
-        // A repeated one was refused before.
+        // A repeated one is refused with the rest of the request.
         Ok(None) | Err(_) => Hint::Absent,
     }
 }

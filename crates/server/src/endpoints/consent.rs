@@ -6,6 +6,7 @@ use countersign_oauth::{
     caller::Caller,
     client::Client,
     consent::{self, Choice, Click, ConsentError, Outcome, Records},
+    error::{ErrorCode, OAuthError},
     grant::{Code, Grant},
     par::Pushed,
     params::Params,
@@ -61,23 +62,13 @@ async fn decide(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Reply, ConsentFailure> {
-    let (Ok(Some(sealed)), Ok(Some(choice))) = (params.one("ticket"), params.one("choice")) else {
-        return Ok(refuse(
-            exchange,
-            caller,
-            "",
-            "the answer is incomplete; go back to the application and start again",
-        ));
-    };
-    let choice = match choice {
-        "allow" => Choice::Allow,
-        "deny" => Choice::Deny,
-        _ => {
-            let reason = "the answer is neither yes nor no; go back to the application and start again";
-            return Ok(refuse(exchange, caller, "", reason));
+    let (sealed, choice, remember) = match read(params) {
+        Ok(answer) => answer,
+        Err(error) => {
+            let reason = format!("{}; go back to the application and start again", error.description());
+            return Ok(refuse(exchange, caller, "", &reason));
         }
     };
-    let remember = params.one("remember").ok().flatten() == Some("yes");
     let https = app.config.issuer.is_https();
     let cookie = Cookie::of_page(sealed, https);
     let cookie_text = cookie.find(headers);
@@ -136,6 +127,21 @@ async fn decide(
         "",
         "this page was answered already; go back to the application and start again",
     ))
+}
+
+/// The ticket, what was clicked, and whether that is to be remembered.
+fn read(params: &Params) -> Result<(&str, Choice, bool), OAuthError> {
+    params.once_each(&[])?;
+    let choice = match params.required("choice")? {
+        "allow" => Choice::Allow,
+        "deny" => Choice::Deny,
+        _ => {
+            let why = "choice must be allow or deny";
+            return Err(OAuthError::new(ErrorCode::InvalidRequest, why));
+        }
+    };
+    let remember = params.one("remember")? == Some("yes");
+    Ok((params.required("ticket")?, choice, remember))
 }
 
 /// What a click is decided on, read at one moment.

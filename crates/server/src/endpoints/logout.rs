@@ -4,6 +4,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     caller::Caller,
     client::Client,
+    error::OAuthError,
     form::Purpose,
     logout::{self, Logout, LogoutError},
     params::Params,
@@ -75,13 +76,17 @@ async fn end(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Reply, LogoutFailure> {
+    let leaves = match params.required("choice")? {
+        "leave" => true,
+        "stay" => false,
+        _ => return Err(FormFailure::Refused("choice must be leave or stay".to_owned()).into()),
+    };
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
         let answered = forms::answered(app, exchange, caller, &mut reads, headers, params).await?;
         let Purpose::Logout(logout) = &answered.form.purpose else {
             return Err(FormFailure::Refused("this answer belongs to another page".to_owned()).into());
         };
-        let leaves = params.one("choice").ok().flatten() == Some("leave");
         let client = match &logout.client {
             Some(id) => reads.get::<Client>(id.as_str()).await?,
             None => None,
@@ -156,6 +161,7 @@ fn finished(exchange: &Exchange, caller: &Caller, done: Result<Reply, LogoutFail
     match done {
         Ok(reply) => reply,
         Err(LogoutFailure::Request(error)) => refuse(&error.to_string()),
+        Err(LogoutFailure::Parameter(error)) => refuse(error.description()),
         Err(LogoutFailure::Form(FormFailure::Refused(reason))) => refuse(&reason),
         Err(LogoutFailure::Form(error @ FormFailure::TooMany)) => reply::busy(status::TOO_MANY, &error.to_string()),
         Err(error) => {
@@ -169,6 +175,8 @@ fn finished(exchange: &Exchange, caller: &Caller, done: Result<Reply, LogoutFail
 enum LogoutFailure {
     #[error(transparent)]
     Request(#[from] LogoutError),
+    #[error(transparent)]
+    Parameter(#[from] OAuthError),
     #[error(transparent)]
     Form(#[from] FormFailure),
     #[error(transparent)]

@@ -9,7 +9,7 @@ use countersign_oauth::{
     remembered::Remembered,
     session::Session,
 };
-use countersign_store::{ByOwner, Record, StoreError, held_by};
+use countersign_store::{ByOwner, CommitError, Record, StoreError, held_by};
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 
@@ -77,8 +77,12 @@ async fn take_back(
     let action = Action::read(params).map_err(|error| FormFailure::Refused(error.description().to_owned()))?;
     let mut txn = reads.into_txn();
     answered.spend(&mut txn);
-    if app.store.commit(txn).await.is_err() {
-        return Err(FormFailure::Refused("this page was answered already; open it again".to_owned()).into());
+    match app.store.commit(txn).await {
+        Ok(_) => {}
+        Err(CommitError::Conflict(_)) => {
+            return Err(FormFailure::Refused("this page was answered already; open it again".to_owned()).into());
+        }
+        Err(CommitError::Store(error)) => return Err(error.into()),
     }
     let ender = Ender { app, exchange, caller };
     let what = match &action {

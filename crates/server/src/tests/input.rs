@@ -288,6 +288,8 @@ async fn the_authorization_endpoint_tells_the_client_what_is_wrong() {
         (vec![("nonce", &long_nonce)], "invalid_request", "nonce"),
         (vec![("max_age", "soon")], "invalid_request", "max_age"),
         (vec![("max_age", "-1")], "invalid_request", "max_age"),
+        (vec![("max_age", "+1")], "invalid_request", "max_age"),
+        (vec![("nonce", "a\u{fffd}")], "invalid_request", "nonce has"),
         (
             vec![("max_age", "1"), ("max_age", "2")],
             "invalid_request",
@@ -337,6 +339,8 @@ async fn the_authorization_endpoint_tells_the_client_what_is_wrong() {
             "response_type",
         ),
         ("st%26ate", &long_state, "invalid_request", "state is longer"),
+        ("st%26ate", "a%0Ab", "invalid_request", "state has"),
+        ("st%26ate", "%FF", "invalid_request", "state has"),
         (
             "code_challenge_method=S256",
             "code_challenge_method=plain",
@@ -369,6 +373,54 @@ async fn the_authorization_endpoint_tells_the_client_what_is_wrong() {
     }
 }
 
+#[tokio::test]
+async fn a_page_names_the_parameter_for_which_nobody_is_sent_back() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let made = alice
+        .register(&json!({
+            "redirect_uris": ["https://app.example/a", "https://app.example/b"], "token_endpoint_auth_method": "none",
+        }))
+        .await;
+    let id = text(&made, "client_id");
+    let whole = authorize_path(&id, &[]);
+    let redirect = form(&[("redirect_uri", REDIRECT)]);
+    let missing = whole.replace(&redirect, "");
+    for (path, word) in [
+        (missing.clone(), "Redirect_uri is missing"),
+        (format!("{missing}&redirect_uri="), "Redirect_uri is missing"),
+        (whole.clone(), "(redirect_uri)"),
+        (format!("{whole}&{redirect}"), "Redirect_uri was sent more than once"),
+        (whole.replace(&id, "nobody"), "(client_id)"),
+        (whole.replace(&id, ""), "Client_id is missing"),
+        (
+            format!("{whole}&request_uri=urn:ietf:params:oauth:request_uri:x"),
+            "(request_uri)",
+        ),
+    ] {
+        let answer = alice.get(&path).await;
+        assert_eq!((answer.status, answer.header("location")), (StatusCode::BAD_REQUEST, ""));
+        assert!(answer.text.contains(word), "{word}: {}", answer.text);
+    }
+    let body = missing.split_once('?').unwrap().1;
+    let pushed = alice.send(Method::POST, "/par", &[FORM], body.to_owned()).await;
+    assert_error(&pushed, "invalid_request", "redirect_uri is missing", "par");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_state_or_mode_goes_back_in_the_other() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let id = registered(&mut alice).await;
+    let posted = authorize_path(&id, &[("response_mode", "form_post")]).replace("st%26ate", "a%0Ab");
+    let answer = alice.get(&posted).await;
+    assert_eq!((answer.status, answer.header("location")), (StatusCode::OK, ""));
+    assert!(answer.text.contains("value=\"invalid_request\""), "{}", answer.text);
+    assert!(!answer.text.contains("name=\"state\""), "{}", answer.text);
+    let fragment = alice.get(&authorize_path(&id, &[("response_mode", "fragment")])).await;
+    assert!(fragment.header("location").ends_with("state=st%26ate"));
+}
+
 /// What a page must not contain unescaped, as a value of anything.
 const HOSTILE: &str = "\"'><script>alert(1)</script>";
 
@@ -388,6 +440,7 @@ async fn a_browser_is_shown_pages_and_nothing_that_it_sent() {
         whole.replace(&redirect, &format!("redirect_uri={hostile}")),
         whole.replace(&redirect, "redirect_uri=https%3A%2F%2Fevil.example%2F"),
         whole.replace(&redirect, "redirect_uri=http%3A%2F%2Flocalhost%3A5000%2Fcallback%23f"),
+        format!("{}&scope=openid", whole.replace(&redirect, "")),
         format!("{whole}&{redirect}"),
         format!("/authorize?{}", "a=b&".repeat(200)),
         "/authorize".to_owned(),
@@ -445,19 +498,22 @@ async fn a_click_that_is_incomplete_or_repeated_is_answered_with_a_page() {
     let page = page(&mut alice, &id, &[]).await;
     let ticket = ("ticket", page.ticket.as_str());
     let headers = [FORM, OURS[0], ("cookie", page.cookie.as_str())];
-    for pairs in [
-        vec![],
-        vec![ticket],
-        vec![("choice", "allow")],
-        vec![ticket, ("choice", "maybe")],
-        vec![ticket, ticket, ("choice", "allow")],
-        vec![ticket, ("choice", "allow"), ("choice", "deny")],
-        vec![("ticket", HOSTILE), ("choice", "allow")],
+    let (allow, yes) = (("choice", "allow"), ("remember", "yes"));
+    for (pairs, word) in [
+        (vec![], "Choice is missing"),
+        (vec![ticket], "Choice is missing"),
+        (vec![allow], "Ticket is missing"),
+        (vec![ticket, ("choice", "maybe")], "Choice must be"),
+        (vec![ticket, ticket, allow], "Ticket was sent more than once"),
+        (vec![ticket, allow, ("choice", "deny")], "Choice was sent more than once"),
+        (vec![ticket, allow, yes, yes], "Remember was sent more than once"),
+        (vec![("ticket", HOSTILE), allow], "start again"),
     ] {
         let answer = alice
             .send(Method::POST, "/authorize/consent", &headers, form(&pairs))
             .await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{pairs:?}");
+        assert!(answer.text.contains(word), "{word}: {}", answer.text);
         assert_is_page(&answer, "consent");
     }
     let get = alice.get("/authorize/consent").await;

@@ -66,7 +66,10 @@ async fn logout_ends_the_session_and_returns_to_the_registered_address() {
     let page = scene.browser.open(&path).await;
     assert!(page.text.contains("Log out of this browser?") && page.text.contains("app.example"));
     let policy = page.header("content-security-policy");
-    assert!(policy.contains("form-action 'self' https: https://app.example;"), "{policy}");
+    assert!(
+        policy.contains("form-action 'self' https: https://app.example;"),
+        "{policy}"
+    );
     assert_eq!(scene.sessions().await, 1, "a question ends nothing");
     let answer = scene.leave(&page).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
@@ -141,6 +144,9 @@ async fn bad_hints_and_contradictions_are_refused_on_a_page() {
         vec![("id_token_hint", token.as_str()), ("client_id", "other")],
         vec![("client_id", "nobody")],
         vec![("client_id", "nobody"), ("client_id", "nobody")],
+        vec![("id_token_hint", token.as_str()), ("id_token_hint", token.as_str())],
+        vec![("ui_locales", "de"), ("ui_locales", "en")],
+        vec![("state", "a\nb")],
     ] {
         let page = scene.browser.open(&logout_path(&pairs)).await;
         assert_eq!(
@@ -183,6 +189,15 @@ async fn no_page_but_ours_can_log_a_person_out() {
             .send(Method::GET, "/logout", &[("sec-fetch-dest", part)], "")
             .await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    }
+    for choice in [
+        vec![],
+        vec![("choice", "maybe")],
+        vec![("choice", "leave"), ("choice", "stay")],
+    ] {
+        let unclear = scene.browser.click("/logout/answer", &page, &choice).await;
+        assert_eq!(unclear.status, StatusCode::BAD_REQUEST, "{choice:?}");
+        assert!(unclear.text.contains("Choice "), "{}", unclear.text);
     }
     assert_eq!(scene.sessions().await, 1);
     let stay = scene
