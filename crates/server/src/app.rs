@@ -210,7 +210,11 @@ impl App {
         };
         match authority_of(&request).and_then(|name| self.config.issuer.name_of(&name)) {
             Some(Name::Full) => {}
-            Some(Name::Short) if route.is_some_and(|route| route.kind() == Kind::Page) => {
+            // A form is never sent on: what is in it was meant for the name that it was sent to.
+            Some(Name::Short)
+                if route.is_some_and(|route| route.kind() == Kind::Page)
+                    && matches!(*request.method(), Method::GET | Method::HEAD) =>
+            {
                 let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
                 return reply::redirect(&format!("{}{path}", self.config.issuer));
             }

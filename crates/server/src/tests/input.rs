@@ -482,6 +482,40 @@ async fn a_browser_is_shown_pages_and_nothing_that_it_sent() {
     assert_eq!(alice.get("/nothing").await.header("content-type"), "application/json");
 }
 
+#[tokio::test]
+async fn every_path_that_a_browser_shows_refuses_with_a_page() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    for path in ["/authorize", "/authorize/consent", "/logout", "/logout/answer", "/me", "/policy/explain", "/", "/ca"] {
+        let method = alice.send(Method::PUT, path, &[], "").await;
+        assert_eq!(method.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_is_page(&method, path);
+        let elsewhere = [("host", "evil.example")];
+        let name = alice.send(Method::GET, path, &elsewhere, "").await;
+        assert_eq!(name.status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+        assert_is_page(&name, path);
+    }
+    for path in ["/authorize", "/authorize/consent", "/logout", "/logout/answer", "/me"] {
+        let json_body = alice.send(Method::POST, path, &[JSON, OURS[0]], "{}").await;
+        assert_eq!(json_body.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path}");
+        assert_is_page(&json_body, path);
+    }
+    for path in ["/authorize", "/logout", "/me"] {
+        let frame = alice.send(Method::GET, path, &[("sec-fetch-dest", "iframe")], "").await;
+        assert_eq!(frame.status, StatusCode::FORBIDDEN, "{path}");
+        assert_is_page(&frame, path);
+    }
+    let mut txn = countersign_store::Txn::new();
+    txn.count("forms/nalice", 200, None);
+    rig.store.commit(txn).await.unwrap();
+    for path in ["/logout", "/me"] {
+        let full = alice.get(path).await;
+        assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert_eq!(full.header("retry-after"), "1");
+        assert_is_page(&full, path);
+    }
+}
+
 fn assert_is_page(answer: &Answer, what: &str) {
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{what}");
     assert_eq!(answer.header("x-frame-options"), "DENY", "{what}");
