@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     access::allowed_scopes,
-    authorize::{Answer, PageError, Request, Rules, may_use},
+    authorize::{Answer, PageError, Request, Rules, is_registered, may_use},
     caller::Caller,
     client::Client,
     error::{ErrorCode, OAuthError},
@@ -122,6 +122,10 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
         return Outcome::Page(error.into());
     }
     let request = &ticket.request;
+    // Both answers go there, and the client may have taken it back while the page was looked at.
+    if !is_registered(client, &request.redirect_uri) {
+        return Outcome::Page(PageError::Redirect.into());
+    }
     if request.pushed.is_some() && click.pushed.is_none() {
         return Outcome::Page(ConsentError::TooOld);
     }

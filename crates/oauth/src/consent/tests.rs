@@ -191,6 +191,34 @@ fn policy_is_asked_again_at_the_click() {
     ));
 }
 
+#[test]
+fn nobody_is_sent_to_an_address_that_was_taken_back_meanwhile() {
+    let (ticket, cookie) = shown("", &alice());
+    let client = Client {
+        redirect_uris: vec![RedirectUri::parse("http://localhost/other").unwrap()],
+        ..public_client()
+    };
+    for choice in [Choice::Allow, Choice::Deny] {
+        let click = Click {
+            pushed: None,
+            choice,
+            remember: false,
+            ticket: Some(&ticket),
+            answered: false,
+            cookie: Some(&cookie),
+            session: None,
+            client: Some(&client),
+            caller: &alice(),
+            registrant: None,
+        };
+        let outcome = decide(&click, &token_rules().authorize, NOW, &mut Counting::default());
+        assert!(
+            matches!(outcome, Outcome::Page(ConsentError::Page(PageError::Redirect))),
+            "{choice:?}: {outcome:?}"
+        );
+    }
+}
+
 /// What a click leaves behind in a browser with this session, a while after the page was shown.
 fn records(extra: &str, session: Option<&Session>) -> Records {
     let (ticket, cookie) = shown(extra, &alice());
