@@ -112,7 +112,7 @@ async fn answer(
             session: session.as_ref(),
             remembered: consent.as_ref(),
             may_be_remembered,
-            navigates: headers.get(DEST).is_some_and(|dest| dest == "document"),
+            navigates: navigates(headers),
             hint: &hint(app, params),
         };
         match prompt::decide(*request, &browser, caller, rules, exchange.now, &mut rng) {
@@ -214,6 +214,12 @@ fn refuse(app: &App, exchange: &Exchange, caller: &Caller, client: &str, error: 
 
 fn log(exchange: &Exchange, caller: &Caller, client: &str, decision: Decision, reason: &str) {
     event::decided(EVENT, caller, client, decision, &exchange.request_id, reason);
+}
+
+/// Whether a browser says that somebody goes to a whole page here: not when it only loads it in case he will, which any
+/// page can make it do unseen (`Sec-Purpose: prefetch`).
+fn navigates(headers: &HeaderMap) -> bool {
+    headers.get(DEST).is_some_and(|dest| dest == "document") && !headers.contains_key("sec-purpose")
 }
 
 /// Refuses what is not a whole page: an image, frame or fetch of some page could start this without its visitor noticing.

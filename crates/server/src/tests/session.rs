@@ -233,6 +233,11 @@ async fn prompt_none_says_what_is_missing() {
     assert_eq!(browser.comes_to(&other).await, "consent_required");
     let silent = browser.send(Method::GET, &none, &[], "").await;
     assert_eq!(outcome(&silent), "interaction_required", "no word of a navigation");
+    let ahead = [WHOLE_PAGE, ("sec-purpose", "prefetch;prerender")];
+    let unseen = browser.send(Method::GET, &none, &ahead, "").await;
+    assert_eq!(outcome(&unseen), "interaction_required", "nobody goes there yet");
+    let unasked = browser.send(Method::GET, &path_of(&id, &[]), &ahead, "").await;
+    assert_eq!(outcome(&unasked), "page");
     let both = path_of(&id, &[("prompt", "none login")]);
     assert_eq!(browser.comes_to(&both).await, "invalid_request");
     let body = none.split_once('?').unwrap().1;
