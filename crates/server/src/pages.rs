@@ -254,10 +254,16 @@ fn destination(redirect_uri: &str) -> String {
             format!("an app on this computer ({scheme})")
         }
         _ if uri.is_on_this_computer() => "an app on this computer".to_owned(),
-        _ => Url::parse(redirect_uri)
-            .ok()
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .unwrap_or_else(|| redirect_uri.to_owned()),
+        // With its port: on a tailnet one host often has an application at each.
+        _ => {
+            let url = Url::parse(redirect_uri).ok();
+            let host = url.as_ref().and_then(|url| Some((url.host_str()?, url.port())));
+            match host {
+                Some((host, Some(port))) => format!("{host}:{port}"),
+                Some((host, None)) => host.to_owned(),
+                None => redirect_uri.to_owned(),
+            }
+        }
     }
 }
 

@@ -399,7 +399,10 @@ async fn a_page_names_the_parameter_for_which_nobody_is_sent_back() {
         ),
     ] {
         let answer = alice.get(&path).await;
-        assert_eq!((answer.status, answer.header("location")), (StatusCode::BAD_REQUEST, ""));
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (StatusCode::BAD_REQUEST, "")
+        );
         assert!(answer.text.contains(word), "{word}: {}", answer.text);
     }
     let body = missing.split_once('?').unwrap().1;
@@ -486,7 +489,16 @@ async fn a_browser_is_shown_pages_and_nothing_that_it_sent() {
 async fn every_path_that_a_browser_shows_refuses_with_a_page() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;
-    for path in ["/authorize", "/authorize/consent", "/logout", "/logout/answer", "/me", "/policy/explain", "/", "/ca"] {
+    for path in [
+        "/authorize",
+        "/authorize/consent",
+        "/logout",
+        "/logout/answer",
+        "/me",
+        "/policy/explain",
+        "/",
+        "/ca",
+    ] {
         let method = alice.send(Method::PUT, path, &[], "").await;
         assert_eq!(method.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         assert_is_page(&method, path);
@@ -539,7 +551,10 @@ async fn a_click_that_is_incomplete_or_repeated_is_answered_with_a_page() {
         (vec![allow], "Ticket is missing"),
         (vec![ticket, ("choice", "maybe")], "Choice must be"),
         (vec![ticket, ticket, allow], "Ticket was sent more than once"),
-        (vec![ticket, allow, ("choice", "deny")], "Choice was sent more than once"),
+        (
+            vec![ticket, allow, ("choice", "deny")],
+            "Choice was sent more than once",
+        ),
         (vec![ticket, allow, yes, yes], "Remember was sent more than once"),
         (vec![("ticket", HOSTILE), allow], "start again"),
     ] {

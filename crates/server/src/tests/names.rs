@@ -28,7 +28,10 @@ async fn the_short_name_leads_people_on_and_programs_nowhere() {
     assert_eq!(page.status, StatusCode::PERMANENT_REDIRECT);
     assert_eq!(page.header("location"), "http://idp.example.ts.net/?a=b");
     let posted = alice.send(Method::POST, "/me", &[("host", "idp")], "").await;
-    assert_eq!((posted.status, posted.header("location")), (StatusCode::MISDIRECTED_REQUEST, ""));
+    assert_eq!(
+        (posted.status, posted.header("location")),
+        (StatusCode::MISDIRECTED_REQUEST, "")
+    );
     let protocol = alice
         .send(Method::GET, "/.well-known/openid-configuration", &[("host", "idp")], "")
         .await;

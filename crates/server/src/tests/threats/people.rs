@@ -36,13 +36,27 @@ async fn clickjacking_and_scripts_are_forbidden_on_every_page() {
 async fn clickjacking_rules_name_where_a_form_may_end_and_no_host_writes_others() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;
-    for (uri, sources) in [
-        ("http://localhost:5000/cb", "http: http://localhost:5000"),
-        ("http://[::1]:5000/cb", "http:"),
-        ("https://app.example:8443/cb", "https: https://app.example:8443"),
-        ("https://a.example;sandbox/cb", "https:"),
-        ("https://a.example,b.example/cb", "https:"),
-        ("cursor://a/cb", "cursor:"),
+    for (uri, sources, shown) in [
+        (
+            "http://localhost:5000/cb",
+            "http: http://localhost:5000",
+            "an app on this computer",
+        ),
+        ("http://[::1]:5000/cb", "http:", "an app on this computer"),
+        (
+            "https://127.0.0.1/cb",
+            "https: https://127.0.0.1",
+            "an app on this computer",
+        ),
+        ("https://app.example/cb", "https: https://app.example", "app.example"),
+        (
+            "https://app.example:8443/cb",
+            "https: https://app.example:8443",
+            "app.example:8443",
+        ),
+        ("https://a.example;sandbox/cb", "https:", "a.example;sandbox"),
+        ("https://a.example,b.example/cb", "https:", "a.example,b.example"),
+        ("cursor://a/cb", "cursor:", "an app on this computer (cursor)"),
     ] {
         let metadata = json!({"redirect_uris": [uri], "token_endpoint_auth_method": "none"});
         let id = text(&alice.register(&metadata).await, "client_id");
@@ -51,6 +65,8 @@ async fn clickjacking_rules_name_where_a_form_may_end_and_no_host_writes_others(
         let policy = page.header("content-security-policy");
         let rest = format!("form-action 'self' {sources}; frame-ancestors 'none'; base-uri 'none'");
         assert!(policy.ends_with(&rest), "{uri}: {policy}");
+        let destination = format!("<dt>Answer goes to</dt><dd>{shown}</dd>");
+        assert!(page.text.contains(&destination), "{uri}: {}", page.text);
     }
 }
 
