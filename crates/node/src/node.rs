@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::value::RawValue;
 use tailnet_engine::peer::{ConnError, ConnectError, PingKind, SendError};
-use tailnet_wire::key::MachinePublic;
+use tailnet_wire::{key::MachinePublic, packet::IpProto};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -203,6 +203,23 @@ impl Node {
         let like = |address: &IpAddr| Some((*address, self.shared.own_address_like(*address).ok()?));
         let (address, local) = peer.addresses.iter().find_map(like).ok_or(Withdrawn::Gone)?;
         identity_of(&netmap, &peer.key, address, local, self.shared.netmap.age())
+    }
+
+    /// Whether the packet filter lets the node with a stable id open TCP connections to `port`, at any of our addresses. A
+    /// peer may be one for another reason: another port, or because we reach it.
+    pub fn admits(&self, stable_id: &str, port: u16) -> bool {
+        let Some(netmap) = self.shared.netmap.current() else {
+            return false;
+        };
+        netmap.peer_by_stable_id(stable_id).is_some_and(|peer| {
+            let filter = netmap.filter_for(peer);
+            let has_cap = |name: &str| peer.cap_map.contains_key(name);
+            let may_open = |remote: &IpAddr| {
+                let mut ours = netmap.self_node().addresses.iter();
+                ours.any(|local| filter.permits(IpProto::TCP, *remote, SocketAddr::new(*local, port), &has_cap))
+            };
+            peer.addresses.iter().any(may_open)
+        })
     }
 
     /// The nodes of a user, also those whose keys have expired; a tagged node is nobody's.

@@ -28,8 +28,10 @@ use crate::{
 pub enum Presence {
     /// There is no netmap to ask.
     Unknown,
-    /// The tailnet does not have the node: deleted, logged out or cut off from this server by policy.
+    /// The tailnet does not have the node: deleted, logged out, or out of sight by policy.
     Gone,
+    /// The tailnet has the node, but the policy no longer lets it reach this server.
+    CutOff,
     /// The tailnet has the node, but its key has expired.
     Expired,
     /// The node as it is now; it may be offline.
@@ -41,7 +43,7 @@ impl Presence {
     pub fn here(&self) -> Option<&Caller> {
         match self {
             Self::Here(caller) => Some(caller),
-            Self::Unknown | Self::Gone | Self::Expired => None,
+            Self::Unknown | Self::Gone | Self::CutOff | Self::Expired => None,
         }
     }
 }
@@ -102,7 +104,7 @@ impl Publisher {
     fn stands(&self, node: &Presence, now: OffsetDateTime) -> bool {
         match node {
             Presence::Unknown => true,
-            Presence::Gone | Presence::Expired => false,
+            Presence::Gone | Presence::CutOff | Presence::Expired => false,
             Presence::Here(node) if node.owner() != self.owner => false,
             Presence::Here(node) => {
                 !node.policy.errors().is_empty() || node.policy.publishes_clients(&node.names(), now).is_ok()
@@ -225,6 +227,7 @@ pub fn judge(footing: &Footing<'_>, ground: &Ground<'_>, rules: &Rules, now: Off
     let live = match ground.subject {
         Presence::Unknown => return Verdict::Stands,
         Presence::Gone => return ends("the subject's node is no longer in the tailnet"),
+        Presence::CutOff => return ends("the tailnet policy no longer lets the subject's node reach this server"),
         Presence::Expired => return ends("the key of the subject's node has expired"),
         Presence::Here(live) => live,
     };
@@ -238,8 +241,8 @@ pub fn judge(footing: &Footing<'_>, ground: &Ground<'_>, rules: &Rules, now: Off
     if let Err(error) = live.vouched(&rules.identity) {
         return ends(error.description());
     }
-    if matches!(ground.bound_to, Some(Presence::Gone)) {
-        return ends("the node that alone could use it is no longer in the tailnet");
+    if matches!(ground.bound_to, Some(Presence::Gone | Presence::CutOff)) {
+        return ends("the node that alone could use it is no longer in the tailnet, or no longer reaches this server");
     }
     let publisher = footing.published_by.zip(ground.published_by);
     if publisher.is_some_and(|(publisher, node)| !publisher.stands(node, now)) {

@@ -43,7 +43,8 @@ pub trait Directory: Send + Sync + 'static {
     /// What the netmap now says about a node, which may be offline.
     fn presence(&self, stable_id: &str) -> Presence;
 
-    /// A number that stays the same as long as what decides about the node does: whose it is and its rules. Cheaper than
+    /// A number that stays the same as long as what decides about the node does: whose it is, its rules, and whether it
+    /// reaches this server. Cheaper than
     /// [`presence`](Self::presence).
     fn mark(&self, stable_id: &str) -> u64;
 
@@ -54,7 +55,7 @@ pub trait Directory: Send + Sync + 'static {
     fn node(&self, stable_id: &str) -> Option<Caller> {
         match self.presence(stable_id) {
             Presence::Here(caller) => Some(*caller),
-            Presence::Unknown | Presence::Gone | Presence::Expired => None,
+            Presence::Unknown | Presence::Gone | Presence::CutOff | Presence::Expired => None,
         }
     }
 }

@@ -70,6 +70,8 @@ impl Peer for TailnetPeer {
 /// The nodes of the tailnet, by the ids under which grants were stored.
 pub struct TailnetDirectory {
     node: Arc<Node>,
+    /// Where the server listens.
+    port: u16,
     /// The rules of nodes that were asked about, [`KNOWN`] at most: then all are forgotten.
     policies: Mutex<HashMap<String, Policy>>,
 }
@@ -77,10 +79,11 @@ pub struct TailnetDirectory {
 const KNOWN: usize = 4096;
 
 impl TailnetDirectory {
-    /// The tailnet as `node` sees it.
-    pub fn new(node: Arc<Node>) -> Self {
+    /// The tailnet as `node` sees it, for a server that listens on `port` of it.
+    pub fn new(node: Arc<Node>, port: u16) -> Self {
         Self {
             node,
+            port,
             policies: Mutex::default(),
         }
     }
@@ -97,6 +100,7 @@ impl TailnetDirectory {
 impl Directory for TailnetDirectory {
     fn presence(&self, stable_id: &str) -> Presence {
         match self.node.node_by_id(stable_id) {
+            Ok(_) if !self.node.admits(stable_id, self.port) => Presence::CutOff,
             Ok(identity) => {
                 let policy = self.policy(&identity);
                 Presence::Here(Box::new(requester(identity, policy)))
@@ -112,7 +116,8 @@ impl Directory for TailnetDirectory {
         match self.node.node_by_id(stable_id) {
             Ok(identity) => {
                 let rules = identity.capabilities.values(CAPABILITY).map(RawValue::get);
-                (identity.who, identity.shared, identity.routes).hash(&mut hasher);
+                let admitted = self.node.admits(stable_id, self.port);
+                (identity.who, identity.shared, identity.routes, admitted).hash(&mut hasher);
                 rules.for_each(|rule| rule.hash(&mut hasher));
             }
             Err(gone) => gone.hash(&mut hasher),

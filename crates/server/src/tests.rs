@@ -71,6 +71,7 @@ const HOST: &str = "idp.example.ts.net";
 struct Node {
     facts: Arc<Mutex<Caller>>,
     vouched: watch::Sender<bool>,
+    admitted: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -106,6 +107,7 @@ impl Node {
         Self {
             facts: Arc::new(Mutex::new(facts)),
             vouched: watch::Sender::new(true),
+            admitted: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -212,6 +214,7 @@ impl Directory for Nodes {
         let nodes = self.all.lock();
         match nodes.get(stable_id) {
             None => Presence::Gone,
+            Some(node) if !node.admitted.load(Relaxed) => Presence::CutOff,
             Some(node) => node
                 .caller()
                 .map_or(Presence::Expired, |caller| Presence::Here(Box::new(caller))),

@@ -132,7 +132,7 @@ impl Stage {
             audit_retention: Duration::from_secs(90 * 86_400),
             limits: Limits::default(),
         };
-        let directory = Arc::new(TailnetDirectory::new(Arc::clone(&node)));
+        let directory = Arc::new(TailnetDirectory::new(Arc::clone(&node), port));
         let server = Server::new(config, store.clone(), Clock::system(), directory)
             .await
             .expect("a server");

@@ -184,3 +184,28 @@ async fn with_the_network_mode_alice_gets_a_token_for_a_resource() {
     let code = code(&mut alice, &id).await;
     assert_eq!(redeem(&mut alice, &id, &code).await.status, StatusCode::OK);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_no_longer_reach_the_server_has_nothing_left_though_the_node_stays_a_peer() {
+    let before = policy("[]", "[]");
+    let stage = Stage::start(&before, Mode::Network).await;
+    let node = stage.join("alice", "alice@example.com").await;
+    let mut alice = stage.client(&node).await;
+    let id = registered(&mut alice).await;
+    let code = code(&mut alice, &id).await;
+    assert_eq!(redeem(&mut alice, &id, &code).await.status, StatusCode::OK);
+    let elsewhere = before.replace("tcp:443", "tcp:8443");
+    stage.tailnet.set_policy(&elsewhere).unwrap();
+    let begun = Instant::now();
+    loop {
+        let audit = stage.store().audit(None, 100).await.unwrap();
+        if let Some((_, line)) = audit.iter().find(|(_, line)| line.contains("grant_ended")) {
+            assert!(line.contains("no longer lets the subject's node reach"), "{line}");
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{audit:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let peers = stage.server_node().status().peers;
+    assert!(peers.iter().any(|peer| peer.name.starts_with("alice")), "{peers:?}");
+}

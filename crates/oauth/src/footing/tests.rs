@@ -74,6 +74,7 @@ fn it_stands_as_long_as_its_rules_do() {
 fn it_ends_with_its_user_node_tags_and_rules() {
     let given = given();
     ends(&judged(&given, &Presence::Gone), "no longer in the tailnet");
+    ends(&judged(&given, &Presence::CutOff), "no longer lets");
     ends(&judged(&given, &Presence::Expired), "expired");
     let as_tagged = Caller {
         node_id: alice().node_id,
@@ -185,7 +186,8 @@ fn a_published_client_is_lost_with_its_publisher() {
         policy: publishing.policy.clone(),
         ..bob()
     };
-    for lost in [here(tagged()), here(anothers), Presence::Gone, Presence::Expired] {
+    let gone = [Presence::Gone, Presence::CutOff, Presence::Expired];
+    for lost in [here(tagged()), here(anothers)].into_iter().chain(gone) {
         ends(&with(&lost), "no longer published");
     }
 }
@@ -205,6 +207,7 @@ fn a_grant_is_lost_with_the_node_that_redeemed_it_but_not_while_that_has_to_log_
         judge(&footing, &ground, &token_rules().authorize, NOW)
     };
     ends(&with(&Presence::Gone), "alone could use it");
+    ends(&with(&Presence::CutOff), "alone could use it");
     assert_eq!(with(&Presence::Expired), Verdict::Stands);
     assert_eq!(with(&here(tagged())), Verdict::Stands);
     assert_eq!(

@@ -193,6 +193,10 @@ async fn every_way_of_losing_its_ground_ends_a_record() {
     };
     let changes: Vec<(&str, Change)> = vec![
         ("no longer in the tailnet", Box::new(|rig, node| rig.nodes.remove(node))),
+        (
+            "lets the subject's node reach",
+            Box::new(|_, node| node.admitted.store(false, Relaxed)),
+        ),
         ("expired", Box::new(|_, node| node.withdraw())),
         (
             "belongs to tag:app now",

@@ -210,6 +210,6 @@ async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<
         audit_retention: settings.audit_retention,
         limits: Limits::default(),
     };
-    let directory = Arc::new(TailnetDirectory::new(Arc::clone(node)));
+    let directory = Arc::new(TailnetDirectory::new(Arc::clone(node), settings.port));
     Ok(Server::new(config, store.clone(), Clock::system(), directory).await?)
 }
