@@ -54,6 +54,9 @@ pub struct Request {
     /// By whose rule the asking user may use the client; `None` when it is his own, or an administrator published it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_by: Option<Publisher>,
+    /// Under which publication of an administrator he may, if by such a one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<u64>,
     /// `state`, given back as it came.
     pub state: Option<String>,
     /// What it may be given.
@@ -207,6 +210,7 @@ pub fn authorize(
         let asked = request(params, client, &back)?;
         Ok(Request {
             published_by: Publisher::of(client, caller),
+            publication: publish::publication_for(client, &caller.owner()),
             scopes: allowed_scopes(&asked.scopes, &asked.resources, &client.id, caller, rules, now)?,
             pushed,
             ..asked
@@ -295,6 +299,7 @@ fn request(params: &Params, client: &Client, back: &ReturnPath<'_>) -> Result<Re
         redirect_uri: back.redirect_uri.to_owned(),
         response_mode: back.mode,
         published_by: None,
+        publication: None,
         state: back.state.map(str::to_owned),
         scopes,
         resources,

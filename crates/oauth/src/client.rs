@@ -225,11 +225,7 @@ pub struct Client {
     /// That an administrator lets others than the owner use it.
     #[serde(default)]
     pub published: Option<Publication>,
-    /// When that was last taken back.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "time::serde::timestamp::option"
-    )]
-    pub unpublished_at: Option<OffsetDateTime>,
+    /// How often an administrator has published it.
+    #[serde(default)]
+    pub publications: u64,
 }

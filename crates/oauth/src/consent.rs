@@ -16,6 +16,7 @@ use crate::{
     grant::Code,
     par::Pushed,
     prompt::Prompt,
+    publish,
     remembered::{self, Remembered},
     secret::Secret,
     session::Session,
@@ -125,6 +126,15 @@ pub fn decide(click: &Click<'_>, rules: &Rules, now: OffsetDateTime, rng: &mut d
     // Both answers go there, and the client may have taken it back while the page was looked at.
     if !is_registered(client, &request.redirect_uri) {
         return Outcome::Page(PageError::Redirect.into());
+    }
+    // What the page said is what an administrator had looked at then.
+    if !publish::carries(
+        client,
+        &caller.owner(),
+        request.published_by.as_ref(),
+        request.publication,
+    ) {
+        return Outcome::Page(ConsentError::TooOld);
     }
     if request.pushed.is_some() && click.pushed.is_none() {
         return Outcome::Page(ConsentError::TooOld);

@@ -46,6 +46,9 @@ pub struct Authorization {
     /// By whose rule the subject may use the client; `None` when it is the subject's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_by: Option<Publisher>,
+    /// Under which publication of an administrator the subject may use it, if by such a one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<u64>,
 }
 
 /// The name of a code, and of the [ticket](crate::ticket) that it answers: the tag of the subject's node and 128 random
@@ -151,6 +154,7 @@ impl Code {
                 nonce: request.nonce.clone(),
                 auth_time,
                 published_by: request.published_by.clone(),
+                publication: request.publication,
             },
             redirect_uri: request.redirect_uri.clone(),
             challenge: request.challenge.clone(),
@@ -274,9 +278,10 @@ impl Grant {
             client: granted_to,
             subject,
             published_by,
+            publication,
             ..
         } = &self.authorization;
-        *granted_to == client.id && publish::carries(client, &subject.owner, published_by.as_ref(), self.issued_at)
+        *granted_to == client.id && publish::carries(client, &subject.owner, published_by.as_ref(), *publication)
     }
 
     /// When the record is of no use any more, whether the grant was revoked or not.

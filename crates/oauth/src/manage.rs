@@ -117,7 +117,7 @@ pub fn replace(client: &Client, body: &[u8], caller: &Caller, now: OffsetDateTim
     if changed == *client {
         return Ok(changed);
     }
-    Ok(publish::take_back(changed, now))
+    Ok(publish::take_back(changed))
 }
 
 #[cfg(test)]

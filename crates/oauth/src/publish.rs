@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::{
     caller::{Caller, Owner},
@@ -24,32 +24,36 @@ pub struct Publication {
     /// When.
     #[serde(with = "time::serde::timestamp")]
     pub at: OffsetDateTime,
+    /// Its number among all publications of the client, from 1: what rested on an earlier one does not rest on it.
+    #[serde(default)]
+    pub number: u64,
 }
 
-/// `client`, published by `by` at `now`.
-///
-/// What others granted it before that stays dead ([`Grant::is_carried_by`](crate::grant::Grant::is_carried_by)). Times
-/// are kept in whole seconds: where it was taken back in this very second, the publication counts from the next one, and
-/// what others grant until then is lost.
+/// `client`, published by `by` at `now`. What others granted it under an earlier publication stays dead
+/// ([`Grant::is_carried_by`](crate::grant::Grant::is_carried_by)).
 pub fn publish(client: Client, by: &str, now: OffsetDateTime) -> Client {
-    let next = client.unpublished_at.map(|at| at + Duration::seconds(1));
+    let number = client.publications + 1;
+    let by = by.to_owned();
     Client {
-        published: Some(Publication {
-            by: by.to_owned(),
-            at: next.map_or(now, |next| next.max(now)),
-        }),
+        published: Some(Publication { by, at: now, number }),
+        publications: number,
         ..client
     }
 }
 
 /// `client`, its owner's alone again, if an administrator had published it.
-pub fn take_back(client: Client, now: OffsetDateTime) -> Client {
-    let unpublished_at = client.published.is_some().then_some(now).or(client.unpublished_at);
+pub fn take_back(client: Client) -> Client {
     Client {
         published: None,
-        unpublished_at,
         ..client
     }
+}
+
+/// The number of the publication by which `user` may use `client`; `None` when it is his own, or no administrator
+/// published it.
+pub fn publication_for(client: &Client, user: &Owner) -> Option<u64> {
+    let publication = client.published.as_ref().filter(|_| client.owner != *user);
+    publication.map(|publication| publication.number)
 }
 
 /// Why a caller may use a client.
@@ -113,13 +117,12 @@ pub fn may_use(
     })
 }
 
-/// Whether `client`, as it is now, still carries what `user` gave it at `since`. The administrator's publication lets
-/// others than the owner keep what they gave under that very publication, and a later one brings nothing back. Where a
-/// rule of the policy published the client (`by_rule`), what was given rests on the rule and on the node that holds it
-/// (see [`footing`](crate::footing)).
-pub fn carries(client: &Client, user: &Owner, by_rule: Option<&Publisher>, since: OffsetDateTime) -> bool {
-    let publication = client.published.as_ref();
-    *user == client.owner || by_rule.is_some() || publication.is_some_and(|publication| publication.at <= since)
+/// Whether `client`, as it is now, still carries what `user` gave it. The administrator's publication lets others than
+/// the owner keep what they gave under that very one (`under`), and a later one brings nothing back. Where a rule of the
+/// policy published the client (`by_rule`), what was given rests on the rule and on the node that holds it (see
+/// [`footing`](crate::footing)).
+pub fn carries(client: &Client, user: &Owner, by_rule: Option<&Publisher>, under: Option<u64>) -> bool {
+    *user == client.owner || by_rule.is_some() || (under.is_some() && under == publication_for(client, user))
 }
 
 /// Whether `node` still is the node that registered `client`, of the same owner.

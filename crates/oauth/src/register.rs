@@ -171,7 +171,7 @@ pub fn register(
         issued_at: now,
         unused_until: Some(now + UNUSED_LIFETIME),
         published: None,
-        unpublished_at: None,
+        publications: 0,
     };
     Outcome::Registered(Box::new(Registered {
         client,

@@ -43,6 +43,9 @@ pub struct Remembered {
     /// By whose rule the subject may use the client, if by a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_by: Option<Publisher>,
+    /// Under which publication of an administrator he may, if by such a one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<u64>,
     /// When the page was answered.
     #[serde(with = "time::serde::timestamp")]
     pub since: OffsetDateTime,
@@ -62,6 +65,7 @@ impl Remembered {
             scopes: request.scopes.clone(),
             resources: request.resources.clone(),
             published_by: request.published_by.clone(),
+            publication: request.publication,
             since: now,
             expires_at: now + REMEMBERED_LIFETIME,
         }
@@ -74,7 +78,12 @@ impl Remembered {
 
     /// Whether `client`, as it is registered now, still has what was consented to ([`publish::carries`]).
     pub fn is_carried_by(&self, client: &Client) -> bool {
-        publish::carries(client, &self.subject.owner, self.published_by.as_ref(), self.since)
+        publish::carries(
+            client,
+            &self.subject.owner,
+            self.published_by.as_ref(),
+            self.publication,
+        )
     }
 
     /// Whether it stands for `request` of `caller` at `now`.

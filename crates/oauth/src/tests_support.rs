@@ -108,7 +108,7 @@ pub(crate) fn public_client() -> Client {
         registration_token: None,
         unused_until: None,
         published: None,
-        unpublished_at: None,
+        publications: 0,
     }
 }
 
@@ -143,6 +143,7 @@ pub(crate) fn request() -> authorize::Request {
         redirect_uri: "https://app.example/cb".into(),
         response_mode: ResponseMode::default(),
         published_by: None,
+        publication: None,
         state: Some("s".into()),
         scopes: vec!["openid".into(), "mcp".into()],
         resources: vec![Resource::parse("https://mcp.example/a").unwrap()],

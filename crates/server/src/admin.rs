@@ -174,7 +174,7 @@ async fn set(store: &Store, id: &str, published: bool, by: &str, now: OffsetDate
         txn.put(&if published {
             publish::publish(client, by, now)
         } else {
-            publish::take_back(client, now)
+            publish::take_back(client)
         })?;
         match store.commit(txn).await {
             Ok(_) => return Ok(true),

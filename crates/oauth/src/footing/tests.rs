@@ -5,7 +5,7 @@ use time::macros::datetime;
 use super::*;
 use crate::{
     policy::Policy,
-    publish::Publication,
+    publish,
     subject::Subject,
     tests_support::{alice, alice_with, bob, public_client, tagged, token_rules},
 };
@@ -23,6 +23,7 @@ fn given() -> Authorization {
         nonce: None,
         auth_time: NOW,
         published_by: None,
+        publication: None,
     }
 }
 
@@ -226,12 +227,6 @@ fn only_somebody_elses_client_that_no_administrator_published_has_a_publisher() 
         (publisher.node_id.as_str(), publisher.owner),
         ("nAlice", alice().owner())
     );
-    let published = Client {
-        published: Some(Publication {
-            by: "root".into(),
-            at: NOW,
-        }),
-        ..client
-    };
+    let published = publish::publish(client, "root", NOW);
     assert_eq!(Publisher::of(&published, &bob()), None);
 }

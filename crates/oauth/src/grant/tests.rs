@@ -2,8 +2,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
-    caller::Owner,
-    publish::Publication,
+    publish::{publication_for, publish, take_back},
     tests_support::{Counting, alice, bob, public_client},
 };
 
@@ -22,6 +21,7 @@ fn grant_of(caller: &Caller) -> Grant {
             nonce: None,
             auth_time: NOW,
             published_by: None,
+            publication: None,
         },
         node_id: caller.node_id.clone(),
         issued_at: NOW,
@@ -31,11 +31,8 @@ fn grant_of(caller: &Caller) -> Grant {
     }
 }
 
-fn published_at(at: OffsetDateTime) -> Client {
-    Client {
-        published: Some(Publication { by: "root".into(), at }),
-        ..public_client()
-    }
+fn published() -> Client {
+    publish(public_client(), "root", NOW)
 }
 
 #[test]
@@ -57,20 +54,17 @@ fn a_grant_of_the_owner_needs_no_publication() {
     let client = public_client();
     assert_eq!(client.owner, Owner::User(1));
     assert!(grant_of(&alice()).is_carried_by(&client));
-    assert!(grant_of(&alice()).is_carried_by(&published_at(NOW + Duration::hours(1))));
+    assert!(grant_of(&alice()).is_carried_by(&published()));
 }
 
 #[test]
 fn a_grant_of_another_lasts_as_long_as_the_publication_it_was_made_under() {
-    let his = grant_of(&bob());
-    assert!(his.is_carried_by(&published_at(NOW - Duration::hours(1))));
-    assert!(
-        his.is_carried_by(&published_at(NOW)),
-        "made in the second of the publication"
-    );
-    assert!(!his.is_carried_by(&public_client()), "taken back");
-    let again = published_at(NOW + Duration::seconds(1));
-    assert!(!his.is_carried_by(&again), "published again");
+    let mut his = grant_of(&bob());
+    his.authorization.publication = publication_for(&published(), &bob().owner());
+    assert!(his.is_carried_by(&published()));
+    let back = take_back(published());
+    assert!(!his.is_carried_by(&back), "taken back");
+    assert!(!his.is_carried_by(&publish(back, "root", NOW)), "published again");
 }
 
 #[test]
@@ -78,7 +72,7 @@ fn a_grant_by_a_publishing_rule_is_the_rules() {
     let mut his = grant_of(&bob());
     his.authorization.published_by = Publisher::of(&public_client(), &bob());
     assert!(his.authorization.published_by.is_some());
-    for client in [public_client(), published_at(NOW + Duration::hours(1))] {
+    for client in [public_client(), published()] {
         assert!(his.is_carried_by(&client));
     }
 }

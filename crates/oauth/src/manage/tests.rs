@@ -3,7 +3,6 @@ use serde_json::json;
 use super::*;
 use crate::{
     client::{AuthMethod, GrantType},
-    publish::Publication,
     secret::SecretHash,
     tests_support::{alice, alice_with, bob, public_client},
 };
@@ -74,13 +73,11 @@ fn metadata_is_replaced_and_identity_stays() {
 fn what_was_published_is_what_was_looked_at() {
     let client = client();
     let as_it_is = body(&client, &json!({"client_name": "App"}));
-    let published = Client {
-        published: Some(Publication {
-            by: "root".into(),
-            at: time::OffsetDateTime::UNIX_EPOCH,
-        }),
-        ..replaced(&client, &as_it_is).unwrap()
-    };
+    let published = publish::publish(
+        replaced(&client, &as_it_is).unwrap(),
+        "root",
+        time::OffsetDateTime::UNIX_EPOCH,
+    );
     assert_eq!(replaced(&published, &as_it_is).unwrap(), published);
     let other = body(
         &client,

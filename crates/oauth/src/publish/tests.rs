@@ -15,14 +15,9 @@ fn a_client_is_its_owners_until_an_administrator_publishes_it() {
         (unpublished.user.as_str(), unpublished.node.as_str()),
         ("alice", "laptop.example.ts.net")
     );
-    let publication = Publication {
-        by: "root".into(),
-        at: NOW,
-    };
-    let published = Client {
-        published: Some(publication.clone()),
-        ..client
-    };
+    let published = publish(client, "root", NOW);
+    let publication = published.published.clone().unwrap();
+    assert_eq!((publication.by.as_str(), publication.at), ("root", NOW));
     assert_eq!(
         may_use(&published, &bob().owner(), None, NOW),
         Ok(Use::Published(publication))
@@ -93,17 +88,22 @@ fn a_client_stored_before_there_was_publishing_is_read_as_unpublished() {
 }
 
 #[test]
-fn a_publication_counts_from_behind_the_second_in_which_an_earlier_one_was_taken_back() {
+fn each_publication_carries_what_was_given_under_it_whatever_the_clock_says() {
+    let carries = |client: &Client, under| carries(client, &bob().owner(), None, under);
     let first = publish(public_client(), "root", NOW);
-    assert_eq!(first.published.as_ref().unwrap().at, NOW);
-    let back = take_back(first, NOW);
-    assert_eq!((&back.published, back.unpublished_at), (&None, Some(NOW)));
-    let at = |client: &Client| client.published.as_ref().unwrap().at;
-    assert_eq!(at(&publish(back.clone(), "root", NOW)), NOW + Duration::seconds(1));
+    let under_first = publication_for(&first, &bob().owner());
     assert_eq!(
-        at(&publish(back.clone(), "root", NOW + Duration::hours(1))),
-        NOW + Duration::hours(1)
+        (under_first, publication_for(&first, &alice().owner())),
+        (Some(1), None)
     );
-    let again = take_back(back, NOW + Duration::hours(2));
-    assert_eq!(again.unpublished_at, Some(NOW), "there was nothing to take back");
+    assert!(carries(&first, under_first) && !carries(&first, None));
+    let back = take_back(first);
+    assert_eq!(publication_for(&back, &bob().owner()), None);
+    assert!(!carries(&back, under_first) && !carries(&back, None));
+    // In the same second, and by a clock that was set back.
+    for at in [NOW, NOW - time::Duration::hours(1)] {
+        let again = publish(take_back(back.clone()), "root", at);
+        assert!(!carries(&again, under_first));
+        assert!(carries(&again, publication_for(&again, &bob().owner())));
+    }
 }

@@ -2,7 +2,6 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
-    publish::Publication,
     tests_support::{alice, alice_with, bob, public_client, request},
 };
 
@@ -80,19 +79,19 @@ fn a_consent_is_its_users_on_its_node_until_it_is_forgotten() {
 
 #[test]
 fn a_consent_of_another_lasts_as_long_as_the_publication_it_was_given_under() {
-    let published_at = |at| Client {
-        published: Some(Publication { by: "root".into(), at }),
-        ..public_client()
+    let published = publish::publish(public_client(), "root", NOW);
+    let request = Request {
+        publication: publish::publication_for(&published, &bob().owner()),
+        ..request()
     };
-    let his = Remembered::to(&request(), &bob(), NOW);
-    assert!(his.is_carried_by(&published_at(NOW)));
-    assert!(!his.is_carried_by(&public_client()), "taken back");
-    let again = published_at(NOW + Duration::seconds(1));
+    let his = Remembered::to(&request, &bob(), NOW);
+    assert!(his.is_carried_by(&published));
+    let back = publish::take_back(published);
+    assert!(!his.is_carried_by(&back), "taken back");
+    let again = publish::publish(back, "root", NOW);
     assert!(!his.is_carried_by(&again), "published again");
-    assert!(
-        Remembered::to(&request(), &alice(), NOW).is_carried_by(&again),
-        "the owner's own"
-    );
+    let hers = Remembered::to(&request, &alice(), NOW);
+    assert!(hers.is_carried_by(&again), "the owner's own");
 }
 
 #[test]
@@ -105,13 +104,7 @@ fn only_published_clients_behind_a_web_server_are_remembered() {
         "an unpublished registration"
     );
     assert!(!may_be(&client, None, web, NOW));
-    let by_an_admin = Client {
-        published: Some(Publication {
-            by: "root".into(),
-            at: NOW,
-        }),
-        ..client
-    };
+    let by_an_admin = publish::publish(client, "root", NOW);
     assert!(may_be(&by_an_admin, None, web, NOW));
     for local in [
         "http://localhost:5000/cb",

@@ -9,7 +9,7 @@ use super::{Asking, CodeEnd, Making, Outcome, Writes, narrowed_resources, still_
 use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
-    grant::{Authorization, CODE_LIFETIME, Code, CodeId, Grant, GrantId, Rotation},
+    grant::{Authorization, Code, CodeId, Grant, GrantId, Rotation},
     params::Params,
     publish,
     secret::SecretHash,
@@ -162,10 +162,12 @@ fn issue(
     }
     let authorization = &code.authorization;
     let Authorization {
-        subject, published_by, ..
+        subject,
+        published_by,
+        publication,
+        ..
     } = authorization;
-    let given_at = code.expires_at - CODE_LIFETIME;
-    if !publish::carries(client, &subject.owner, published_by.as_ref(), given_at) {
+    if !publish::carries(client, &subject.owner, published_by.as_ref(), *publication) {
         return Err(invalid("the client is somebody else's and was taken back meanwhile"));
     }
     let resources = narrowed_resources(params, &authorization.resources)?;

@@ -87,6 +87,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
             nonce: None,
             auth_time: now,
             published_by: None,
+            publication: None,
         }),
         id: None,
         refresh: None,

@@ -66,6 +66,7 @@ fn code() -> Code {
             nonce: Some("n".into()),
             auth_time: NOW,
             published_by: None,
+            publication: None,
         },
         redirect_uri: "http://localhost:5000/cb?x=1".into(),
         challenge: Challenge::read(&params).unwrap(),
@@ -591,10 +592,7 @@ fn what_others_have_of_a_client_ends_when_it_is_published_no_longer() {
         assert_eq!(error.code(), ErrorCode::InvalidGrant);
         assert!(error.description().contains("no longer published"), "{error}");
     }
-    scene.client.published = Some(crate::publish::Publication {
-        by: "root".into(),
-        at: NOW,
-    });
+    scene.client = publish::publish(scene.client.clone(), "root", NOW);
     assert!(active(None, &scene.client));
     issued(scene.refresh("", &token, &grant));
 }
@@ -607,15 +605,16 @@ fn a_new_publication_brings_back_nothing_that_rested_on_an_earlier_one() {
         ..bob()
     };
     (scene.caller, scene.live) = (bobs.clone(), Some(bobs.clone()));
-    let published = |at| Some(crate::publish::Publication { by: "root".into(), at });
-    scene.client.published = published(NOW);
+    scene.client = publish::publish(scene.client.clone(), "root", NOW);
     let mut code = code();
     code.authorization.subject = Subject::of(&bobs);
+    code.authorization.publication = publish::publication_for(&scene.client, &bobs.owner());
     let (writes, tokens) = issued(scene.redeem(&verifier(), Some(code), None));
     let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
     issued(scene.refresh("", &token, &grant));
-    for publication in [None, published(NOW + Duration::seconds(1))] {
-        scene.client.published = publication;
+    let back = publish::take_back(scene.client.clone());
+    for client in [back.clone(), publish::publish(back, "root", NOW)] {
+        scene.client = client;
         let (error, writes, _) = refused(scene.refresh("", &token, &grant));
         assert_eq!(error, "invalid_grant");
         assert!(writes.grant.is_none());

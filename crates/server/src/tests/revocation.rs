@@ -625,6 +625,7 @@ async fn a_consent_that_is_given_again_during_a_look_is_found_by_the_next() {
             scopes: Vec::new(),
             resources: Vec::new(),
             published_by: None,
+            publication: None,
             since: rig.now(),
             expires_at: rig.now(),
         }

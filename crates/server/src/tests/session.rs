@@ -1,6 +1,6 @@
 //! Sessions, remembered consent and what `prompt` makes of them, over HTTP.
 
-use countersign_oauth::{publish::Publication, remembered::Remembered, session::Session};
+use countersign_oauth::{remembered::Remembered, session::Session};
 use countersign_store::Due;
 
 use super::{
@@ -153,20 +153,7 @@ async fn remembered(rig: &Rig, node: &Node) -> (Browser, String, String) {
 }
 
 async fn publish(rig: &Rig, id: &str) {
-    let mut reads = rig.store.reads();
-    let client = reads
-        .get::<countersign_oauth::client::Client>(id)
-        .await
-        .unwrap()
-        .unwrap();
-    let mut txn = reads.into_txn();
-    let published = Some(Publication {
-        by: "root".into(),
-        at: rig.now(),
-    });
-    txn.put(&countersign_oauth::client::Client { published, ..client })
-        .unwrap();
-    rig.store.commit(txn).await.unwrap();
+    rig.server.publish(id, true, "root").await.unwrap();
 }
 
 #[tokio::test]

@@ -2,9 +2,7 @@
 
 use countersign_oauth::{
     audit::AuditRecord,
-    client::Client as OauthClient,
     grant::{Code, Grant},
-    publish::Publication,
 };
 use countersign_store::{Due, Txn, UnusedUntil};
 
@@ -163,18 +161,7 @@ async fn a_replaced_client_that_an_administrator_published_is_its_owners_alone()
     let mut alice = rig.client(&alice()).await;
     let mut bob = rig.client(&Node::user(2, "bob", &[flow::ALL])).await;
     let (id, bearer, path) = managed(&mut alice).await;
-    let mut reads = rig.store.reads();
-    let client = reads.get::<OauthClient>(&id).await.unwrap().unwrap();
-    let mut txn = reads.into_txn();
-    txn.put(&OauthClient {
-        published: Some(Publication {
-            by: "root".into(),
-            at: rig.now(),
-        }),
-        ..client
-    })
-    .unwrap();
-    rig.store.commit(txn).await.unwrap();
+    assert!(rig.server.publish(&id, true, "root").await.unwrap());
     let mut tokens = Vec::new();
     for client in [&mut alice, &mut bob] {
         let code = code(client, &id, &[]).await;
