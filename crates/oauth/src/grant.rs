@@ -8,8 +8,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     authorize::Request,
-    caller::Caller,
+    caller::{Caller, Owner},
     client::{Client, ClientId},
+    error::{ErrorCode, OAuthError},
     footing::Publisher,
     pkce::Challenge,
     publish,
@@ -22,10 +23,11 @@ use crate::{
 /// How long a code may be redeemed.
 pub const CODE_LIFETIME: Duration = Duration::seconds(60);
 /// How long a code is remembered that was not redeemed: longer than anybody may look at the page that it answers.
-pub const CODE_MEMORY: Duration = Duration::hours(24);
-
+pub const CODE_MEMORY: Duration = Duration::minutes(15);
 /// How long a grant is remembered at least: it shows that the question was answered from which it came.
 pub const GRANT_MEMORY: Duration = Duration::minutes(15);
+/// How many grants of one owner are kept at a time, some 300 MiB: no more are made until some are forgotten.
+pub const MAX_PER_OWNER: u64 = 100_000;
 
 /// What a user consented to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -284,9 +286,30 @@ impl Grant {
         *granted_to == client.id && publish::carries(client, &subject.owner, published_by.as_ref(), *publication)
     }
 
-    /// When the record is of no use any more, whether the grant was revoked or not.
+    /// When the record is of no use any more: nothing rests on it, and no page can be answered again from which it came.
     pub fn forgotten_at(&self) -> OffsetDateTime {
-        self.expires_at.max(self.issued_at + GRANT_MEMORY)
+        let answered = self.issued_at + GRANT_MEMORY;
+        if self.revoked {
+            answered
+        } else {
+            self.expires_at.max(answered)
+        }
+    }
+
+    /// The counter of the grants of `owner`.
+    pub fn counter(owner: &Owner) -> String {
+        format!("granted/{owner}")
+    }
+
+    /// Why one who has [`MAX_PER_OWNER`] gets no more.
+    pub fn too_many() -> OAuthError {
+        OAuthError::new(
+            ErrorCode::TemporarilyUnavailable,
+            format!(
+                "the user has {MAX_PER_OWNER} grants, as many as are kept; they are forgotten when their time is over, or a \
+                 quarter of an hour after they were taken back on /me"
+            ),
+        )
     }
 }
 

@@ -147,7 +147,10 @@ async fn remove<R: Ending>(store: &Store, records: &[R], now: OffsetDateTime) ->
         return Ok(0);
     }
     let mut txn = reads.into_txn();
-    over.iter().for_each(|record| txn.remove(record));
+    for record in &over {
+        txn.remove(record);
+        record.settle(&mut txn);
+    }
     match store.commit(txn).await {
         Ok(_) => Ok(over.len()),
         Err(CommitError::Conflict(_)) => Ok(0),

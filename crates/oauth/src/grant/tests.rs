@@ -92,6 +92,8 @@ fn a_short_grant_is_remembered_longer_than_it_is_good() {
     assert_eq!(grant.forgotten_at(), NOW + GRANT_MEMORY);
     grant.expires_at = NOW + Duration::days(30);
     assert_eq!(grant.forgotten_at(), grant.expires_at);
+    grant.revoked = true;
+    assert_eq!(grant.forgotten_at(), NOW + GRANT_MEMORY, "nothing rests on it");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use countersign_oauth::{
     caller::Caller,
     client::{Client, GrantType},
     error::{ErrorCode, OAuthError},
-    grant::{Code, Grant},
+    grant::{Code, Grant, MAX_PER_OWNER},
     opaque::{MAX_PER_CLIENT, NewAccessToken},
     params::Params,
     token::{
@@ -142,7 +142,8 @@ async fn decide(
         let live = subject.and_then(|subject| app.directory.node(&subject.node_id));
         let publisher = app.publisher(client, subject);
         let asking = asking(live.as_ref(), publisher.as_ref());
-        return Ok(code::redeem(&asking, &presented, stored, issued, &app.secret, rng));
+        let outcome = code::redeem(&asking, &presented, stored, issued, &app.secret, rng);
+        return below_ceiling(reads, outcome).await;
     }
     if grant_type == GrantType::RefreshToken.as_str() {
         let token = match refresh::presented(params) {
@@ -167,6 +168,19 @@ async fn decide(
         "grant_type must be authorization_code, refresh_token or client_credentials",
     );
     Ok(error.into())
+}
+
+/// `outcome`, or a refusal that spends nothing when it would make one grant too many.
+async fn below_ceiling(reads: &Reads<'_>, outcome: Outcome) -> Result<Outcome, StoreError> {
+    if let Outcome::Issued { writes, .. } = &outcome
+        && let Some(grant) = &writes.grant
+    {
+        let counter = Grant::counter(&grant.authorization.subject.owner);
+        if reads.counter(&counter).await? >= MAX_PER_OWNER {
+            return Ok(Grant::too_many().into());
+        }
+    }
+    Ok(outcome)
 }
 
 /// What is to be stored; nothing when nothing changed.
@@ -208,6 +222,10 @@ fn transaction(
     }
     if let Some(grant) = &writes.grant {
         txn.put(&**grant)?;
+        if is_new {
+            let owner = &grant.authorization.subject.owner;
+            txn.count(&Grant::counter(owner), 1, Some(MAX_PER_OWNER));
+        }
     }
     let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
     if is_new {

@@ -342,3 +342,42 @@ async fn the_walk_goes_through_a_hundred_thousand_grants_within_an_hour_and_keep
     }
     assert!(minutes <= 2, "{minutes}");
 }
+
+#[tokio::test]
+async fn nobody_fills_the_disk_with_grants_and_those_that_were_taken_back_make_room() {
+    use countersign_oauth::grant::MAX_PER_OWNER;
+
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let id = registered(&mut alice).await;
+    let counter = Grant::counter(&Owner::User(1));
+    let mut many = Txn::new();
+    many.count(&counter, i64::try_from(MAX_PER_OWNER).unwrap() - 1, None);
+    rig.store.commit(many).await.unwrap();
+    let (last, late) = (code(&mut alice, &id, &[]).await, code(&mut alice, &id, &[]).await);
+    let last = redeem(&mut alice, &id, &last).await;
+    assert_eq!(last.status, StatusCode::OK, "{}", last.text);
+    let refused = redeem(&mut alice, &id, &late).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        refused.text.contains("100000 grants") && refused.text.contains("/me"),
+        "{}",
+        refused.text
+    );
+    // Refreshing makes no grant, and bob has room of his own.
+    let token = text(&last, "refresh_token");
+    assert_eq!(refresh(&mut alice, &id, &token).await.status, StatusCode::OK);
+    let mut bob = rig.client(&Node::user(2, "bob", &[ALL])).await;
+    let his = registered(&mut bob).await;
+    let code_of_bob = code(&mut bob, &his, &[]).await;
+    assert_eq!(redeem(&mut bob, &his, &code_of_bob).await.status, StatusCode::OK);
+
+    let revoke = form(&[("client_id", &id), ("token", &token)]);
+    let revoked = alice.send(Method::POST, "/revoke", &[FORM], revoke).await;
+    assert_eq!(revoked.status, StatusCode::OK, "{}", revoked.text);
+    rig.seconds.fetch_add(15 * MINUTE, Relaxed);
+    sweep::Walk::default().go_on(&rig.store, rig.now()).await.unwrap();
+    assert_eq!(rig.store.reads().counter(&counter).await.unwrap(), MAX_PER_OWNER - 1);
+    let again = code(&mut alice, &id, &[]).await;
+    assert_eq!(redeem(&mut alice, &id, &again).await.status, StatusCode::OK);
+}

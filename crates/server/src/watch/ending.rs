@@ -27,7 +27,7 @@ pub(crate) trait Ending: Record + Rests + Sized {
     /// The kind of its entry for the sweep.
     const KIND: DueKind;
 
-    /// What else goes with it.
+    /// What else goes with the record.
     fn settle(&self, _txn: &mut Txn) {}
 
     /// Writes its end.
@@ -82,8 +82,12 @@ impl Ending for Grant {
         self.forgotten_at()
     }
 
-    /// It stays until its time is over, as one that its owner took back: the record shows what its refresh tokens were,
-    /// and that the question was answered from which it came.
+    fn settle(&self, txn: &mut Txn) {
+        txn.count(&Self::counter(&self.authorization.subject.owner), -1, None);
+    }
+
+    /// It stays for a while, as one that its owner took back: the record shows that the question was answered from which
+    /// it came.
     fn end(&self, txn: &mut Txn) -> Result<(), StoreError> {
         txn.put(&Self {
             revoked: true,
