@@ -1,7 +1,8 @@
 //! The life of a client after its registration (RFC 7592): read, replace, delete.
 //!
 //! Whoever holds the registration token may, on a node of the client's owner: a token that leaks to somebody else's
-//! node is of no use there.
+//! node is of no use there, nor to whoever sits behind a node that forwards. Replacing the metadata makes another client
+//! of it, so that is for those who may register one.
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -12,19 +13,20 @@ use crate::{
     client::Client,
     error::{ErrorCode, OAuthError},
     publish,
-    register::{self, Request},
+    register::{self, Request, Rules},
 };
 
 /// Whether `presented`, the bearer token of a request of `caller`, may manage `client`.
 ///
 /// # Errors
-/// `invalid_token`, in the same words whatever is wrong.
+/// `invalid_token`, in the same words whatever is wrong with client or token; what [`Caller::vouched`] says.
 pub fn admit<'a>(
     client: Option<&'a Client>,
     presented: Option<&str>,
     caller: &Caller,
+    rules: &Rules,
 ) -> Result<&'a Client, OAuthError> {
-    client
+    let client = client
         .filter(|client| {
             let proven = client
                 .registration_token
@@ -37,7 +39,9 @@ pub fn admit<'a>(
                 ErrorCode::InvalidToken,
                 "the client is unknown, the registration access token is wrong, or this node is not its owner's",
             )
-        })
+        })?;
+    caller.vouched(&rules.identity)?;
+    Ok(client)
 }
 
 /// What a replacement says besides the metadata of a registration. Unknown fields are ignored here as well.
@@ -70,11 +74,19 @@ impl Besides {
 /// what an administrator published stays published only if nothing changed.
 ///
 /// # Errors
-/// `invalid_client_metadata` or `invalid_redirect_uri` as at registration; the former also when the body names another
+/// What [`register::admit`] says to who may not register; `invalid_client_metadata` or `invalid_redirect_uri` as at
+/// registration; the former also when the body names another
 /// client or none, brings a field of ours or another secret, or asks for another way to authenticate: a public client
 /// has no secret to become confidential with, so that needs a registration of its own.
-pub fn replace(client: &Client, body: &[u8], caller: &Caller, now: OffsetDateTime) -> Result<Client, OAuthError> {
+pub fn replace(
+    client: &Client,
+    body: &[u8],
+    caller: &Caller,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<Client, OAuthError> {
     let invalid = |description: String| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
+    register::admit(caller, rules, now).map_err(|refused| refused.error)?;
     let request = Request::parse(body)?;
     let besides: Besides = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
     if let Some(field) = besides.of_ours() {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     client::{AuthMethod, GrantType},
     secret::SecretHash,
-    tests_support::{alice, alice_with, bob, public_client},
+    tests_support::{alice, alice_with, bob, public_client, registration_rules},
 };
 
 fn client() -> Client {
@@ -23,7 +23,8 @@ fn confidential() -> Client {
 }
 
 fn replaced(client: &Client, body: &[u8]) -> Result<Client, OAuthError> {
-    replace(client, body, &alice(), OffsetDateTime::UNIX_EPOCH)
+    let now = OffsetDateTime::UNIX_EPOCH;
+    replace(client, body, &alice(), &registration_rules(), now)
 }
 
 /// A replacement of `client`, with `more` in it.
@@ -40,17 +41,60 @@ fn body(client: &Client, more: &Value) -> Vec<u8> {
 
 #[test]
 fn the_owner_with_the_token_manages_and_nobody_else() {
-    let client = client();
-    assert!(admit(Some(&client), Some("token"), &alice()).is_ok());
+    let (client, other, rules) = (client(), public_client(), registration_rules());
+    let admitted = |client, token, caller: &Caller| admit(client, token, caller, &rules).map(drop);
+    assert!(admitted(Some(&client), Some("token"), &alice()).is_ok());
     for refused in [
-        admit(Some(&client), Some("token"), &bob()),
-        admit(Some(&client), Some("other"), &alice()),
-        admit(Some(&client), None, &alice()),
-        admit(Some(&public_client()), Some("token"), &alice()),
-        admit(None, Some("token"), &alice()),
+        admitted(Some(&client), Some("token"), &bob()),
+        admitted(Some(&client), Some("other"), &alice()),
+        admitted(Some(&client), None, &alice()),
+        admitted(Some(&other), Some("token"), &alice()),
+        admitted(None, Some("token"), &alice()),
     ] {
         assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidToken);
     }
+    let routing = Caller {
+        routes: true,
+        ..alice()
+    };
+    let shared = Caller {
+        shared: true,
+        ..alice()
+    };
+    for nobody in [routing, shared] {
+        let refused = admitted(Some(&client), Some("token"), &nobody).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::AccessDenied);
+    }
+}
+
+#[test]
+fn who_may_not_register_may_not_make_another_client_of_the_one_he_has() {
+    let client = client();
+    let body = body(&client, &json!({"redirect_uris": ["https://evil.example/"]}));
+    let (network, off) = (
+        Rules {
+            mode: register::Mode::Network,
+            ..registration_rules()
+        },
+        Rules {
+            mode: register::Mode::Off,
+            ..registration_rules()
+        },
+    );
+    let denied = [
+        r#"{"allow_dcr":true}"#,
+        r#"{"countersign":{"deny":true,"users":["alice"]}}"#,
+    ];
+    for (caller, rules) in [
+        (alice_with(&[]), registration_rules()),
+        (alice_with(&denied), registration_rules()),
+        (alice_with(&denied), network.clone()),
+        (alice(), off),
+    ] {
+        let refused = replace(&client, &body, &caller, &rules, OffsetDateTime::UNIX_EPOCH).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::AccessDenied);
+    }
+    assert!(replace(&client, &body, &alice_with(&[]), &network, OffsetDateTime::UNIX_EPOCH).is_ok());
 }
 
 #[test]
@@ -131,8 +175,9 @@ fn tsidps_claims_stay_but_come_only_by_an_administrator() {
     let with = body(&client, &json!({"tsidp_claims": true}));
     let error = replaced(&client, &with).unwrap_err();
     assert!(error.description().contains("allow_admin_ui"), "{error:?}");
-    let administrator = alice_with(&[r#"{"allow_admin_ui":true}"#]);
-    let changed = replace(&client, &with, &administrator, OffsetDateTime::UNIX_EPOCH).unwrap();
+    let administrator = alice_with(&[r#"{"allow_dcr":true,"allow_admin_ui":true}"#]);
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let changed = replace(&client, &with, &administrator, &registration_rules(), now).unwrap();
     assert!(changed.tsidp_claims);
     assert!(replaced(&changed, &with).unwrap().tsidp_claims);
     let without = body(&client, &json!({"tsidp_claims": false}));

@@ -72,12 +72,12 @@ async fn manage(
     for _ in 0..ATTEMPTS {
         let mut reads = app.store.reads();
         let client = reads.get::<Client>(id).await?;
-        let client = manage::admit(client.as_ref(), token, caller)?;
+        let client = manage::admit(client.as_ref(), token, caller, &app.registration)?;
         let mut txn = reads.into_txn();
         let audit = |event| AuditRecord::by(caller, event, &exchange.request_id, exchange.now).about(&client.id);
         let (reply, done) = match &metadata {
             Some(metadata) => {
-                let changed = manage::replace(client, metadata, caller, exchange.now)?;
+                let changed = manage::replace(client, metadata, caller, &app.registration, exchange.now)?;
                 txn.put(&changed)?;
                 txn.audit(&audit("client_replaced"))?;
                 (shown(app, &changed, token), "replaced")
