@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    access::allowed_scopes,
+    access::{Access, Asked, allowed_scopes, weigh},
     authorize::Rules,
     caller::{Caller, Owner},
     client::{Client, ClientId},
     grant::{Authorization, Code, Grant},
     opaque::OpaqueToken,
+    policy::{self, Denied, Policy},
     remembered::Remembered,
     resource::Resource,
     session::Session,
@@ -260,6 +261,84 @@ pub fn judge(footing: &Footing<'_>, ground: &Ground<'_>, rules: &Rules, now: Off
         Ok(scopes) => Verdict::Narrowed(scopes),
         Err(error) => ends(error.description()),
     }
+}
+
+/// A policy as it was at an earlier look.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    /// What it said.
+    pub policy: Policy,
+    /// When the look was.
+    pub at: OffsetDateTime,
+}
+
+/// The rule by which a record was lost, in words for whoever reads the audit trail: the one that denies it now, or the
+/// one that is gone, of `subject` (what the subject's policy was) or of `publisher`. `None` where it was no rule, or where
+/// nobody knows it any more.
+pub fn rule_behind(
+    footing: &Footing<'_>,
+    ground: &Ground<'_>,
+    subject: Option<&Earlier>,
+    publisher: Option<&Earlier>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let live = ground.subject.here()?;
+    let denies = |number| Some(format!("the rule is {}", quoted(live.policy.text(number)?)));
+    let Some(client) = footing.client else {
+        return match live.policy.not_denied_outright(&live.names(), now) {
+            Err(Denied::Rule(number)) => denies(number),
+            _ => None,
+        };
+    };
+    let asked = Asked {
+        client,
+        resources: footing.resources,
+        scopes: footing.scopes,
+    };
+    let after = weigh(asked, live, rules, now);
+    let lost = answers(&after)
+        .enumerate()
+        .find_map(|(at, answer)| Some((at, answer.as_ref().err()?)));
+    match (lost, subject) {
+        (Some((_, Denied::Rule(number))), _) => denies(*number),
+        (Some((place, _)), Some(earlier)) => {
+            let policy = earlier.policy.clone();
+            let was = Caller { policy, ..live.clone() };
+            let before = weigh(asked, &was, rules, earlier.at);
+            let ground = answers(&before).nth(place)?.as_ref().ok()?;
+            gone(&earlier.policy, ground)
+        }
+        (Some(_), None) => None,
+        (None, _) => {
+            let (earlier, node) = publisher.zip(ground.published_by?.here())?;
+            let ground = earlier.policy.publishes_clients(&node.names(), earlier.at).ok()?;
+            gone(&earlier.policy, &ground)
+        }
+    }
+}
+
+/// Every answer of a policy, login first.
+fn answers<'a>(access: &'a Access<'_>) -> impl Iterator<Item = &'a Result<policy::Ground, Denied>> {
+    let rulings = std::iter::once(&access.login).chain(access.resources.iter().map(|(_, ruling)| ruling));
+    rulings.flat_map(|ruling| std::iter::once(&ruling.whole).chain(&ruling.scopes))
+}
+
+fn gone(policy: &Policy, ground: &policy::Ground) -> Option<String> {
+    match ground {
+        policy::Ground::Rule(number) => Some(format!("the rule was {}", quoted(policy.text(*number)?))),
+        policy::Ground::Setting(_) => None,
+    }
+}
+
+/// As much of a rule as fits into a line.
+fn quoted(rule: &str) -> String {
+    const SHOWN: usize = 300;
+    let mut text: String = rule.chars().take(SHOWN).collect();
+    if text.len() < rule.len() {
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

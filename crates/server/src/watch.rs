@@ -23,7 +23,8 @@ use std::{
 };
 
 use countersign_oauth::{
-    footing::{Ground, Presence, Verdict, judge},
+    authorize::Rules,
+    footing::{Earlier, Footing, Ground, Presence, Verdict, judge, rule_behind},
     grant::{Code, Grant, NodeTag},
 };
 use countersign_store::{CommitError, DueKind, StoreError, Txn};
@@ -111,6 +112,8 @@ struct Seen {
     mark: u64,
     /// When a rule of it ends by itself.
     until: Option<OffsetDateTime>,
+    /// Its rules, for the audit trail of what they carry no longer.
+    rules: Option<Earlier>,
     /// The look at which it still had records.
     look: u64,
 }
@@ -233,7 +236,17 @@ impl Watcher {
         if live.is_none_or(|live| live.netmap_age <= self.app.tokens.authorize.identity.netmap_max_age) {
             let until = live.and_then(|live| live.policy.next_end(now));
             let look = self.look;
-            self.seen.insert(node.to_owned(), Seen { mark, until, look });
+            let rules = live.map(|live| Earlier {
+                policy: live.policy.clone(),
+                at: now,
+            });
+            let seen = Seen {
+                mark,
+                until,
+                rules,
+                look,
+            };
+            self.seen.insert(node.to_owned(), seen);
         }
         Ok(())
     }
@@ -363,6 +376,26 @@ impl Watcher {
     /// What becomes of one record.
     fn judge<R: Ending>(&mut self, record: &R, now: OffsetDateTime) -> Verdict {
         let footing = record.footing();
+        self.on_its_ground(&footing, |_, ground, rules| judge(&footing, ground, rules, now))
+    }
+
+    /// The rule by which a record is lost, as far as the last look tells.
+    fn rule_behind<R: Ending>(&mut self, record: &R, now: OffsetDateTime) -> Option<String> {
+        let footing = record.footing();
+        self.on_its_ground(&footing, |seen, ground, rules| {
+            let earlier = |node: &str| seen.get(node)?.rules.as_ref();
+            let subject = earlier(footing.node_id);
+            let publisher = footing.published_by.and_then(|publisher| earlier(&publisher.node_id));
+            rule_behind(&footing, ground, subject, publisher, rules, now)
+        })
+    }
+
+    /// Asks about what the netmap says of the nodes of a footing, and what was known of nodes at the last look.
+    fn on_its_ground<T>(
+        &mut self,
+        footing: &Footing<'_>,
+        ask: impl FnOnce(&HashMap<String, Seen>, &Ground<'_>, &Rules) -> T,
+    ) -> T {
         let subject = self.facts_of(footing.node_id);
         let bound_to = footing.bound_to.map(|node| self.facts_of(node));
         let published_by = footing.published_by.map(|publisher| self.facts_of(&publisher.node_id));
@@ -371,7 +404,7 @@ impl Watcher {
             bound_to: bound_to.as_deref(),
             published_by: published_by.as_deref(),
         };
-        judge(&footing, &ground, &self.app.tokens.authorize, now)
+        ask(&self.seen, &ground, &self.app.tokens.authorize)
     }
 }
 

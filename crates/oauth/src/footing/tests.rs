@@ -230,3 +230,72 @@ fn only_somebody_elses_client_that_no_administrator_published_has_a_publisher() 
     let published = publish::publish(client, "root", NOW);
     assert_eq!(Publisher::of(&published, &bob()), None);
 }
+
+#[test]
+fn the_audit_trail_names_the_rule_that_went_or_came() {
+    let earlier = |rules: &[&str]| Earlier {
+        policy: Policy::parse(rules.iter().copied()),
+        at: NOW - time::Duration::minutes(1),
+    };
+    let behind = |subject: &Presence, before: Option<&Earlier>| {
+        let ground = Ground {
+            subject,
+            bound_to: None,
+            published_by: None,
+        };
+        let given = given();
+        let footing = Footing::of(&given, None);
+        rule_behind(&footing, &ground, before, None, &token_rules().authorize, NOW)
+    };
+    let mcp = r#"{"countersign":{"users":["alice"],"resources":["https://mcp.example/"],"scopes":["read","write"]}}"#;
+    let before = earlier(&[r#"{"allow_dcr":true}"#, mcp]);
+    let was = format!("the rule was {mcp}");
+    assert_eq!(behind(&with_rules(&[]), Some(&before)), Some(was.clone()));
+    let reading = mcp.replace(r#","write""#, "");
+    assert_eq!(
+        behind(&with_rules(&[&reading]), Some(&before)),
+        Some(was),
+        "by which it had the scope"
+    );
+    let denial = r#"{"countersign":{"deny":true,"scopes":["write"]}}"#;
+    assert_eq!(
+        behind(&with_rules(&[mcp, denial]), None),
+        Some(format!("the rule is {denial}"))
+    );
+    let short = mcp.replace(r#""users""#, r#""expires":"2026-11-24T12:00:00Z","users""#);
+    let over = behind(&with_rules(&[&short]), Some(&earlier(&[&short])));
+    assert_eq!(over, Some(format!("the rule was {short}")), "its time is over");
+    for unknown in [
+        behind(&with_rules(&[]), None),
+        behind(&Presence::Gone, Some(&before)),
+        behind(&with_rules(&[mcp]), Some(&before)),
+    ] {
+        assert_eq!(unknown, None);
+    }
+    let long = format!(r#"{{"users":["{}"]}}"#, "ä".repeat(400));
+    assert_eq!(quoted(&long).chars().count(), 301);
+}
+
+#[test]
+fn the_audit_trail_names_the_rule_of_the_publisher() {
+    let publishing = r#"{"countersign":{"publish_clients":true}}"#;
+    let given = Authorization {
+        published_by: Publisher::of(&public_client(), &bob()),
+        ..given()
+    };
+    let (subject, publisher) = (with_rules(&[ALL]), with_rules(&[]));
+    let ground = Ground {
+        subject: &subject,
+        bound_to: None,
+        published_by: Some(&publisher),
+    };
+    let earlier = Earlier {
+        policy: Policy::parse([ALL, publishing]),
+        at: NOW,
+    };
+    let footing = Footing::of(&given, None);
+    assert_eq!(
+        rule_behind(&footing, &ground, None, Some(&earlier), &token_rules().authorize, NOW),
+        Some(format!("the rule was {publishing}"))
+    );
+}

@@ -158,10 +158,9 @@ impl Loss {
         reads: Reads<'_>,
         mut record: R,
         scopes: Vec<String>,
+        reason: String,
         now: OffsetDateTime,
     ) -> Result<Self, StoreError> {
-        let had = record.footing().scopes.iter();
-        let lost: Vec<_> = had.filter(|scope| !scopes.contains(scope)).cloned().collect();
         let mut txn = reads.into_txn();
         let what = if record.narrow(scopes) {
             txn.put(&record)?;
@@ -170,8 +169,7 @@ impl Loss {
             record.end(&mut txn)?;
             "ended"
         };
-        let detail = format!("the tailnet policy withdrew the scopes {}", lost.join(" "));
-        Self::of(txn, about::<R>(what, &record.footing(), now).with_detail(detail))
+        Self::of(txn, about::<R>(what, &record.footing(), now).with_detail(reason))
     }
 
     fn of(mut txn: Txn, audit: AuditRecord) -> Result<Self, StoreError> {
@@ -235,9 +233,26 @@ async fn of<R: Ending>(watcher: &mut Watcher, id: &str, now: OffsetDateTime) -> 
     let Some(record) = record.filter(|record| record.is_open(now)) else {
         return Ok(Sight::Moved(reads.into_txn()));
     };
-    match watcher.judge(&record, now) {
-        Verdict::Stands => Ok(Sight::Stands),
-        Verdict::Narrowed(scopes) => Ok(Sight::Lost(Box::new(Loss::narrowed(reads, record, scopes, now)?))),
-        Verdict::Ends(reason) => Ok(Sight::Lost(Box::new(Loss::ended(reads, &record, reason, now)?))),
+    let loss = match watcher.judge(&record, now) {
+        Verdict::Stands => return Ok(Sight::Stands),
+        Verdict::Ends(why) => {
+            let why = with_rule(why, watcher.rule_behind(&record, now));
+            Loss::ended(reads, &record, why, now)?
+        }
+        Verdict::Narrowed(scopes) => {
+            let had = record.footing().scopes.iter();
+            let lost: Vec<_> = had.filter(|scope| !scopes.contains(scope)).cloned().collect();
+            let why = format!("the tailnet policy withdrew the scopes {}", lost.join(" "));
+            let why = with_rule(why, watcher.rule_behind(&record, now));
+            Loss::narrowed(reads, record, scopes, why, now)?
+        }
+    };
+    Ok(Sight::Lost(Box::new(loss)))
+}
+
+fn with_rule(why: String, rule: Option<String>) -> String {
+    match rule {
+        Some(rule) => format!("{why}; {rule}"),
+        None => why,
     }
 }
