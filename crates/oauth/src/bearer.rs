@@ -206,11 +206,9 @@ pub fn introspect(
         "active": true, "iss": token.iss, "sub": token.sub, "aud": token.aud.to_value(), "exp": token.exp,
         "iat": token.iat, "jti": token.jti, "scope": token.scope, "client_id": token.client_id, "token_type": "Bearer",
     });
-    if let (Some(grant), Some(fields)) = (standing.grant, answer.as_object_mut()) {
-        fields.insert(
-            "username".into(),
-            Value::from(grant.authorization.subject.label.as_str()),
-        );
+    let user = standing.live.filter(|_| token.gid.is_some());
+    if let (Some(user), Some(fields)) = (user, answer.as_object_mut()) {
+        fields.insert("username".into(), Value::from(user.user_label()));
     }
     if let (Some(cnf), Some(fields)) = (&token.cnf, answer.as_object_mut()) {
         fields.insert("cnf".into(), cnf.clone());
@@ -225,6 +223,9 @@ impl Asker<'_> {
             return false;
         }
         let names = caller.names();
+        if caller.policy.not_denied_outright(&names, now).is_err() {
+            return false;
+        }
         let client = client.filter(|client| client.auth_method.is_confidential());
         let client = client.map(|client| &client.id);
         let mut resources = token.aud.iter().filter_map(|audience| Resource::parse(audience).ok());

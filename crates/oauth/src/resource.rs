@@ -107,14 +107,16 @@ impl Resource {
         pattern == "*" || (!base.contains('*') && Self::parse(base).is_ok())
     }
 
-    /// Whether a rule's pattern covers it: `*`, the resource itself, or `https://host/path/*` for what is below.
+    /// Whether a rule's pattern covers it: `*`, the resource itself, `https://host/path/*` for what is below, or
+    /// `https://host/*` for everything there, the host alone included.
     pub fn is_covered_by(&self, pattern: &str) -> bool {
         match pattern.strip_suffix("/*") {
             Some(base) => {
                 // Dot segments are resolved by the parser, so a path cannot climb out of the prefix.
                 let (base, own) = (canonical(base), canonical(&self.0));
+                let is_host = base.matches('/').count() == 2;
                 own.strip_prefix(base.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
+                    .is_some_and(|rest| rest.starts_with('/') || (is_host && rest.is_empty()))
             }
             None => pattern == "*" || self.is(pattern),
         }
@@ -178,6 +180,7 @@ mod tests {
     fn a_prefix_covers_what_is_below_it_only() {
         let covered = |text| resource(text).is_covered_by("https://mcp.example/*");
         assert!(covered("https://mcp.example/a/b"));
+        assert!(covered("https://mcp.example/") && covered("https://MCP.example") && covered("https://mcp.example?x"));
         assert!(!covered("https://mcp.example.evil/a"));
         assert!(!covered("https://mcp.example:8443/a"));
         let below = |text| resource(text).is_covered_by("https://mcp.example/team/*");

@@ -157,8 +157,8 @@ fn nested(value: &RawValue) -> Result<Nested, Problem> {
             "deny" => nested.deny = boolean(&key, value)?,
             "users" => nested.users = names(&key, value, is_user, GROUP)?,
             "resources" => nested.resources = names(&key, value, Resource::is_pattern, PATTERN)?,
-            "clients" => nested.clients = strings(&key, value)?,
-            "scopes" => nested.scopes = names(&key, value, is_scope, SCOPE)?,
+            "clients" => nested.clients = names(&key, value, is_client, CLIENT)?,
+            "scopes" => nested.scopes = names(&key, value, is_one_scope, SCOPE)?,
             "publish_clients" => nested.publish_clients = boolean(&key, value)?,
             "introspect" => nested.introspect = names(&key, value, Resource::is_pattern, PATTERN)?,
             "expires" => nested.expires = Some(timestamp(&key, value)?),
@@ -173,7 +173,16 @@ fn nested(value: &RawValue) -> Result<Nested, Problem> {
 
 const GROUP: &str = "which this server cannot know: name groups in `src` of the grant, and \"*\" here";
 const PATTERN: &str = "which is no resource: write the whole URI, `https://host/path/*` for what is below, or \"*\"";
-const SCOPE: &str = "which is no scope: each scope is an item of its own";
+const SCOPE: &str = "which is no scope: each scope is an item of its own, and leaving the key out means every scope";
+const CLIENT: &str = "which is no client id: leaving the key out means every client";
+
+fn is_client(name: &str) -> bool {
+    !name.is_empty() && name != "*"
+}
+
+fn is_one_scope(name: &str) -> bool {
+    is_scope(name) && name != "*"
+}
 
 /// Control tells nobody who is in a group.
 fn is_user(name: &str) -> bool {

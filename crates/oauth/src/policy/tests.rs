@@ -326,7 +326,9 @@ fn a_name_that_can_be_nobodys_is_an_error_because_a_denial_of_it_would_deny_noth
         ("resources", "mcp.example"),
         ("resources", "https://mcp.example*"),
         ("resources", "https://*.example/mcp"),
+        ("clients", "*"),
         ("scopes", "read write"),
+        ("scopes", "*"),
         ("introspect", "mcp.example"),
     ] {
         let problem = problem(&json!({ "countersign": { key: [name] } }).to_string());

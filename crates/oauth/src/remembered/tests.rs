@@ -1,9 +1,7 @@
 use time::macros::datetime;
 
 use super::*;
-use crate::{
-    tests_support::{alice, alice_with, bob, public_client, request},
-};
+use crate::tests_support::{alice, alice_with, bob, public_client, request};
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 

@@ -468,6 +468,30 @@ fn userinfo_and_introspection_ask_everything_again_and_tell_only_whom_they_shoul
     ] {
         assert!(!active(&good, &unsure, NOW), "nobody vouches for that name");
     }
+    let denied = Caller {
+        policy: Policy::parse([r#"{"countersign":{"deny":true,"users":["bob"]}}"#]),
+        ..server.clone()
+    };
+    assert!(!active(&good, &denied, NOW), "its name does not outdo a denial");
+    let renamed = Caller {
+        who: crate::caller::Who::User {
+            id: 1,
+            login: "alice.b".into(),
+            display_name: String::new(),
+            picture: String::new(),
+        },
+        ..live.clone()
+    };
+    let now_called = Standing {
+        live: Some(&renamed),
+        ..good
+    };
+    let asker = Asker {
+        caller: &server,
+        client: None,
+    };
+    let told = bearer::introspect(Some(&token), &now_called, &asker, &rules, NOW);
+    assert_eq!((&told["active"], &told["username"]), (&json!(true), &json!("alice.b")));
     let granted = |rule: &str| Caller {
         policy: Policy::parse([rule]),
         ..bob()

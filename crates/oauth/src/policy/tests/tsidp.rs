@@ -93,7 +93,8 @@ mod nested {
 
     fn covers(pattern: &str, resource: &str) -> bool {
         match pattern.strip_suffix("/*") {
-            Some(base) => resource.starts_with(&format!("{base}/")) && !model::same(base, resource),
+            // The only one here is of a whole host.
+            Some(base) => resource.starts_with(&format!("{base}/")) || model::same(base, resource),
             None => pattern == "*" || model::same(pattern, resource),
         }
     }
