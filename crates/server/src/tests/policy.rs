@@ -108,6 +108,26 @@ async fn what_others_granted_ends_with_the_publication_and_does_not_come_back_wi
 }
 
 #[tokio::test]
+async fn a_page_that_was_shown_under_an_earlier_publication_gives_others_nothing() {
+    let rig = Rig::start(config()).await;
+    let (mut alice, mut bob) = (rig.client(&alice()).await, rig.client(&bob()).await);
+    let id = registered(&mut alice).await;
+    assert!(rig.server.publish(&id, true, "root").await.unwrap());
+    let shown = [
+        flow::page(&mut alice, &id, &[]).await,
+        flow::page(&mut bob, &id, &[]).await,
+    ];
+    for published in [false, true] {
+        assert!(rig.server.publish(&id, published, "root").await.unwrap());
+    }
+    let late = flow::click(&mut bob, &shown[1], &flow::OURS).await;
+    assert_eq!(late.status, StatusCode::BAD_REQUEST, "{}", late.text);
+    let own = flow::click(&mut alice, &shown[0], &flow::OURS).await;
+    assert!(own.header("location").contains("code="), "{}", own.text);
+    code(&mut bob, &id, &[]).await;
+}
+
+#[tokio::test]
 async fn the_refusal_of_somebody_elses_client_escapes_what_others_chose() {
     let rig = Rig::start(config()).await;
     let node = Node::user(3, "<script>alert(1)</script>", &[ALL]);
