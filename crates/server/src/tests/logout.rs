@@ -181,8 +181,13 @@ async fn no_page_but_ours_can_log_a_person_out() {
     let me = scene.browser.open("/me").await;
     let crossed = scene.browser.click("/logout/answer", &me, &[("choice", "leave")]).await;
     assert_eq!(crossed.status, StatusCode::BAD_REQUEST, "the ticket of another page");
-    let crossed = scene.browser.send(Method::POST, "/me", &[FORM, OURS[0]], &body).await;
+    let everything = form(&[("ticket", &ticket), ("end", "everything")]);
+    let crossed = scene
+        .browser
+        .send(Method::POST, "/me", &[FORM, OURS[0]], &everything)
+        .await;
     assert_eq!(crossed.status, StatusCode::BAD_REQUEST);
+    assert!(crossed.text.contains("belongs to another page"), "{}", crossed.text);
     for part in ["iframe", "image"] {
         let answer = scene
             .browser

@@ -9,6 +9,7 @@ use super::{
         CHALLENGE, FORM, OURS, REDIRECT, RESOURCE, alice, authorize_path, click, field, form, held_page, redeem,
         registered, text,
     },
+    session::{Browser, path_of, publisher, web_client},
     *,
 };
 
@@ -95,6 +96,30 @@ async fn the_page_may_be_loaded_again_but_one_answer_spends_the_request() {
             .records
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn a_code_without_a_click_spends_the_request_as_well() {
+    let rig = Rig::start(config()).await;
+    let mut browser = Browser::of(&rig, &publisher()).await;
+    let (id, secret) = web_client(&mut browser.client).await;
+    let asked = path_of(&id, &[]);
+    let page = browser.open(&asked).await;
+    browser.consent(&page).await;
+    let body = format!(
+        "{}&{}",
+        asked.split_once('?').unwrap().1,
+        form(&[("client_secret", &secret)])
+    );
+    let uri = text(
+        &browser.client.send(Method::POST, "/par", &[FORM], body).await,
+        "request_uri",
+    );
+    let answer = browser.open(&refer(&id, &uri)).await;
+    assert!(answer.header("location").contains("code="), "{}", answer.text);
+    let again = browser.open(&refer(&id, &uri)).await;
+    assert_eq!((again.status, again.header("location")), (StatusCode::BAD_REQUEST, ""));
+    assert_eq!(rig.store.reads().counter("pushed/nalice").await.unwrap(), 0);
 }
 
 #[tokio::test]
