@@ -1,4 +1,4 @@
-//! What a database must offer: ordered bytes, atomic batches, and a call after which they are on disk.
+//! What a database must offer: ordered bytes, and atomic batches that are on disk before anybody sees them.
 
 pub(crate) mod buffered;
 pub(crate) mod memory;
@@ -16,7 +16,7 @@ pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
-/// An ordered map of bytes. Only the writer thread calls `apply`, `sync`, `tidy` and `close`.
+/// An ordered map of bytes. Only the writer thread calls `apply`, `tidy` and `close`.
 pub(crate) trait Backend: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -36,11 +36,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// The first entries whose keys begin with `prefix`, of those that stay under their key until they are deleted.
     fn settled(&self, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// Makes all changes visible at once.
+    /// Makes all changes survive a power cut, and only then visible, at once: an answer may rest on what was read and
+    /// leave without a write of its own.
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError>;
-
-    /// Returns when everything that was applied survives a power cut.
-    fn sync(&self) -> Result<(), StoreError>;
 
     /// Begins to bring in order what was left for later.
     fn tidy(&self) -> Result<(), StoreError>;

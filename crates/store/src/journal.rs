@@ -118,6 +118,12 @@ impl Journal {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    /// From now on it takes what is appended, and cannot be synced.
+    #[cfg(test)]
+    pub(crate) fn lose_the_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    }
 }
 
 /// What a change takes in a frame.

@@ -1,7 +1,7 @@
 //! The store as its users see it: open, read, commit.
 
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -279,14 +279,16 @@ impl Reads<'_> {
 }
 
 fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| OpenError::Io {
-            path: folder.to_owned(),
-            source,
-        })
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    // Its name must survive as what is in it does.
+    let kept = made.and_then(|()| match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    });
+    kept.map_err(|source| OpenError::Io {
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 fn new_manifest(options: &OpenOptions) -> Result<Manifest, OpenError> {

@@ -4,7 +4,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     grant::{Code, Grant},
 };
-use countersign_store::{Due, Txn, UnusedUntil};
+use countersign_store::{Due, OpenOptions, Txn, UnusedUntil};
 
 use super::{
     flow::{FORM, RESOURCE, alice, code, form, page, redeem, refresh, registered, text},
@@ -53,6 +53,31 @@ async fn audit_records_are_kept_for_their_time_and_up_to_their_number() {
     assert_eq!(rig.store.audit_count().await.unwrap(), 150, "and now too old");
     assert_eq!(rig.store.audit(None, 1000).await.unwrap().len(), 150);
     assert_eq!(counters.snapshot().audit_pruned, 250);
+}
+
+#[tokio::test]
+async fn sweeps_move_what_waits_in_the_journal_so_that_retention_reaches_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = OpenOptions {
+        folder: folder.path().join("store"),
+        node: "node".into(),
+        cache_bytes: 4 << 20,
+        entropy: [7; 16],
+    };
+    let rig = Rig::on(config(), Store::open(&options).unwrap()).await;
+    let mut few = config();
+    few.limits.audit_records = 0;
+    assert!(rig.store.audit_count().await.unwrap() > 0);
+    let counters = Counters::default();
+    let pruned = async {
+        while rig.store.audit_count().await.unwrap() > 0 {
+            sweep_once(&rig, &few, &counters).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), pruned)
+        .await
+        .expect("nothing is written, and still it moves");
 }
 
 #[tokio::test]

@@ -65,8 +65,16 @@ struct Writing {
 struct Mover {
     layers: mpsc::SyncSender<(Arc<Layer>, u64)>,
     moved: mpsc::Receiver<Result<(), StoreError>>,
-    busy: bool,
+    state: Moving,
     thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moving {
+    Idle,
+    Busy,
+    /// A layer is not in the database, and its journal must stay as it is.
+    Failed,
 }
 
 impl Buffered {
@@ -137,8 +145,7 @@ impl Buffered {
     /// Begins a new layer with the other journal, once that is free.
     fn turn(&self, writing: &mut Writing) -> Result<(), StoreError> {
         writing.tidied = 0;
-        let mover = writing.mover.as_mut().ok_or(StoreError::Stopped)?;
-        mover.wait()?;
+        writing.mover()?.wait()?;
         let full = &writing.journals[writing.current];
         let epoch = full.epoch();
         let other = 1 - writing.current;
@@ -151,7 +158,13 @@ impl Buffered {
             layers.moving = Some(Arc::clone(&layer));
             layer
         };
-        mover.begin(layer, epoch)
+        writing.mover()?.begin(layer, epoch)
+    }
+}
+
+impl Writing {
+    fn mover(&mut self) -> Result<&mut Mover, StoreError> {
+        self.mover.as_mut().ok_or(StoreError::Stopped)
     }
 }
 
@@ -229,22 +242,21 @@ impl Backend for Buffered {
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let writing = &mut *self.writing.lock();
+        writing.mover()?.look()?;
         let large = self.shared.layers.read().active.bytes() > LAYER;
         if large || !writing.journals[writing.current].fits(&changes) {
             self.turn(writing)?;
         }
-        writing.journals[writing.current].append(&changes)?;
+        let journal = &mut writing.journals[writing.current];
+        journal.append(&changes)?;
+        journal.sync()?;
         self.shared.layers.write().active.put(changes);
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
-        let writing = self.writing.lock();
-        Ok(writing.journals[writing.current].sync()?)
-    }
-
     fn tidy(&self) -> Result<(), StoreError> {
         let writing = &mut *self.writing.lock();
+        writing.mover()?.look()?;
         writing.tidied += 1;
         if writing.tidied < TIDIES || self.shared.layers.read().active.is_empty() {
             return Ok(());
@@ -255,7 +267,7 @@ impl Backend for Buffered {
     fn close(&self) -> Result<(), StoreError> {
         let writing = &mut *self.writing.lock();
         self.turn(writing)?;
-        writing.mover.as_mut().map_or(Ok(()), Mover::wait)
+        writing.mover()?.wait()
     }
 
     fn size(&self) -> u64 {
@@ -292,22 +304,41 @@ impl Mover {
         Ok(Self {
             layers,
             moved,
-            busy: false,
+            state: Moving::Idle,
             thread,
         })
     }
 
     fn begin(&mut self, layer: Arc<Layer>, epoch: u64) -> Result<(), StoreError> {
-        self.busy = true;
+        self.state = Moving::Busy;
         self.layers.send((layer, epoch)).map_err(|_| StoreError::Stopped)
     }
 
-    /// Waits for the layer that moves, if one does.
+    /// Waits for the layer that moves, if one does. Once a move has failed, so does this for ever.
     fn wait(&mut self) -> Result<(), StoreError> {
-        if !mem::take(&mut self.busy) {
-            return Ok(());
+        match self.state {
+            Moving::Idle => Ok(()),
+            Moving::Busy => {
+                let result = self.moved.recv();
+                self.ended(result.unwrap_or(Err(StoreError::Stopped)))
+            }
+            Moving::Failed => Err(StoreError::Stopped),
         }
-        self.moved.recv().map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Whether a move has failed, as far as is known by now.
+    fn look(&mut self) -> Result<(), StoreError> {
+        match (self.state, self.moved.try_recv()) {
+            (Moving::Busy, Ok(result)) => self.ended(result),
+            (_, Err(mpsc::TryRecvError::Disconnected)) => self.ended(Err(StoreError::Stopped)),
+            (Moving::Failed, _) => Err(StoreError::Stopped),
+            (Moving::Idle | Moving::Busy, _) => Ok(()),
+        }
+    }
+
+    fn ended(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        self.state = if result.is_ok() { Moving::Idle } else { Moving::Failed };
+        result
     }
 }
 

@@ -42,10 +42,6 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn tidy(&self) -> Result<(), StoreError> {
         Ok(())
     }

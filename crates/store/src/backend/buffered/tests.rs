@@ -32,12 +32,10 @@ fn opened() -> (TempDir, Buffered) {
 
 fn put(buffered: &Buffered, key: &str, value: &str) {
     buffered.apply(vec![(key.into(), Some(value.into()))]).unwrap();
-    buffered.sync().unwrap();
 }
 
 fn delete(buffered: &Buffered, key: &str) {
     buffered.apply(vec![(key.into(), None)]).unwrap();
-    buffered.sync().unwrap();
 }
 
 fn turn(buffered: &Buffered) {
@@ -130,6 +128,49 @@ fn what_a_crash_left_in_either_journal_is_there_again() {
         // Dropped as it is: nothing moves what the last journal holds.
     }
     assert_eq!(keys(&open(&folder).unwrap()).len(), 12);
+}
+
+#[test]
+fn what_is_not_on_disk_is_never_seen() {
+    let (_folder, buffered) = opened();
+    put(&buffered, "k1", "kept");
+    {
+        let writing = &mut *buffered.writing.lock();
+        writing.journals[writing.current].lose_the_disk();
+    }
+    let lost = [("k1", "lost"), ("k2", "lost")].map(|(key, value)| (key.into(), Some(value.into())));
+    assert!(buffered.apply(lost.into()).is_err());
+    assert_eq!(text(&buffered, "k1").as_deref(), Some("kept"));
+    assert_eq!(keys(&buffered), ["k1"]);
+}
+
+#[test]
+fn a_move_that_fails_stops_what_comes_and_loses_nothing() {
+    let (folder, buffered) = opened();
+    put(&buffered, "k1", "moving");
+    // The last step of a move fails, and then that of none.
+    let obstacle = folder.path().join("store.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    turn(&buffered);
+    let mut refused = Err(StoreError::Stopped);
+    for round in 0.. {
+        let key = format!("k2-{round:05}");
+        refused = buffered.apply(vec![(key.into(), Some("acknowledged".into()))]);
+        if refused.is_err() {
+            break;
+        }
+    }
+    assert!(refused.is_err());
+    let acknowledged = keys(&buffered);
+    std::fs::remove_dir(&obstacle).unwrap();
+    for _ in 0..2 {
+        // The journal of the layer that did not move is not written over, whoever asks.
+        assert!(buffered.turn(&mut buffered.writing.lock()).is_err());
+        assert!(buffered.apply(vec![(b"k3".into(), Some(b"late".into()))]).is_err());
+    }
+    assert_eq!(keys(&buffered), acknowledged, "it is still read");
+    drop(buffered);
+    assert_eq!(keys(&open(&folder).unwrap()), acknowledged);
 }
 
 #[test]
