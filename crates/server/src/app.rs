@@ -36,7 +36,7 @@ use crate::{
         metadata::{self, Documents},
         register,
     },
-    gate::{Full, Gate},
+    gate::{Full, Gate, RequestPermit},
     issuer::Name,
     keys::Keys,
     pages,
@@ -152,7 +152,7 @@ impl App {
         *self.changes.borrow()
     }
 
-    /// Answers one request of `peer`.
+    /// Answers one request of `peer`. The permit is to be kept until the answer is sent: until then it takes memory.
     ///
     /// # Errors
     /// [`Withdrawn`] when the peer is nobody any more: there is no answer then, the connection ends.
@@ -160,7 +160,7 @@ impl App {
         self: Arc<Self>,
         peer: Arc<dyn Peer>,
         request: Request<Incoming>,
-    ) -> Result<Reply, Withdrawn> {
+    ) -> Result<(Reply, Option<RequestPermit>), Withdrawn> {
         let version = self.netmap_version();
         let caller = peer.caller()?;
         self.complaints.hear(&caller);
@@ -171,7 +171,7 @@ impl App {
         let route = Route::find(request.uri().path());
         let _steady = Steady::new(&self, &caller.node_id, version, route == Some(Route::Consent));
         let for_people = route.map_or_else(|| asks_for_html(&request), Route::is_shown);
-        let mut reply = self.admit(&exchange, &caller, route, request).await;
+        let (mut reply, permit) = self.admit(&exchange, &caller, route, request).await;
         if for_people {
             reply = reply::as_page(reply, &exchange.request_id);
         }
@@ -187,27 +187,38 @@ impl App {
         if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
             reply.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
         }
-        Ok(reply)
+        Ok((reply, permit))
     }
 
-    /// The checks that every request passes: limits, the name it was sent to, path and method.
+    /// Answers within the limits.
     async fn admit(
         &self,
         exchange: &Exchange,
         caller: &Caller,
         route: Option<Route>,
         request: Request<Incoming>,
-    ) -> Reply {
-        let _permit = match self.gate.request(&caller.node_id, clock::monotonic()) {
-            Ok(permit) => permit,
+    ) -> (Reply, Option<RequestPermit>) {
+        match self.gate.request(&caller.node_id, clock::monotonic()) {
+            Ok(permit) => (self.routed(exchange, caller, route, request).await, Some(permit)),
             Err(full) => {
                 bump(&self.counters.requests_limited);
-                return match full {
+                let reply = match full {
                     Full::Node => reply::busy(status::TOO_MANY, "this node sends too many requests"),
                     Full::Server => reply::busy(status::OVERLOADED, "the server has too much to do"),
                 };
+                (reply, None)
             }
-        };
+        }
+    }
+
+    /// The checks that every request passes: the name it was sent to, path and method.
+    async fn routed(
+        &self,
+        exchange: &Exchange,
+        caller: &Caller,
+        route: Option<Route>,
+        request: Request<Incoming>,
+    ) -> Reply {
         match authority_of(&request).and_then(|name| self.config.issuer.name_of(&name)) {
             Some(Name::Full) => {}
             // A form is never sent on: what is in it was meant for the name that it was sent to.

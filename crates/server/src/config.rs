@@ -25,7 +25,8 @@ pub struct ServerConfig {
     pub routers_are_users: bool,
     /// How many clients one owner may register; 0 means any number.
     pub dcr_max_clients_per_user: u64,
-    /// Requests per second that one node may send, with bursts of twice that; 0 means any number.
+    /// Requests per second that one node may send, and connections that it may open, with bursts of twice that; 0 means
+    /// any number.
     pub rate_limit_per_peer: u32,
     /// Whether login itself needs a rule of the policy, also when no resource is asked for.
     pub require_grant: bool,

@@ -20,7 +20,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, config::Limits, counters::bump, event, gate::ConnectionPermit, peer::Peer};
+use crate::{
+    app::App,
+    config::Limits,
+    counters::bump,
+    event,
+    gate::ConnectionPermit,
+    peer::{Peer, Withdrawn},
+    reply,
+};
 
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS: u32 = 128;
@@ -77,14 +85,14 @@ where
             let busy = activity.begin();
             let answer = Arc::clone(&app).answer(Arc::clone(&peer), request);
             async move {
-                let _busy = busy;
-                answer.await
+                let (reply, permit) = answer.await?;
+                Ok::<_, Withdrawn>(reply::keeping(reply, (busy, permit)).await)
             }
         }
     });
     let builder = builder(&app.config.limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let idle = activity.idle(app.config.limits.idle_timeout);
+    let over = activity.over(app.config.limits.idle_timeout);
     tokio::select! {
         result = connection.as_mut() => {
             if let Err(error) = result {
@@ -92,7 +100,7 @@ where
             }
             return;
         }
-        () = idle => {}
+        () = over => {}
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -115,30 +123,46 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Whether a connection has requests in progress, and whether it had any lately.
+/// What a connection does: the requests in progress and the answers that are not sent yet, and whether there were any
+/// lately.
 #[derive(Default)]
 struct Activity {
     begun: AtomicUsize,
-    ended: AtomicUsize,
+    looks: AtomicUsize,
+    /// How many are open of those that began after the same look. The places are used in turn.
+    open: [AtomicUsize; 3],
 }
 
-/// One request in progress.
-struct Busy(Arc<Activity>);
+/// One request, until its answer is sent.
+struct Busy {
+    activity: Arc<Activity>,
+    place: usize,
+}
 
 impl Activity {
     fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Relaxed);
-        Busy(Arc::clone(self))
+        let place = self.looks.load(Relaxed) % self.open.len();
+        self.open[place].fetch_add(1, Relaxed);
+        let activity = Arc::clone(self);
+        Busy { activity, place }
     }
 
-    /// Returns after there was no request for `limit` at most, and half of it at least. Looking now and then costs
-    /// requests nothing; a timer that each of them resets would.
-    async fn idle(&self, limit: Duration) {
+    /// Returns after there was no request for `limit` at most, and half of it at least; or when an answer was not taken
+    /// within `limit`, or half as long again. Looking now and then costs requests nothing; a timer that each of them
+    /// resets would.
+    async fn over(&self, limit: Duration) {
         let mut seen = None;
         loop {
             sleep(limit / 2).await;
-            let (begun, ended) = (self.begun.load(Relaxed), self.ended.load(Relaxed));
-            if begun == ended && seen == Some(begun) {
+            let next = self.looks.load(Relaxed) + 1;
+            // What is still open there began before the last look but one.
+            if self.open[next % self.open.len()].load(Relaxed) > 0 {
+                return;
+            }
+            self.looks.store(next, Relaxed);
+            let begun = self.begun.load(Relaxed);
+            if seen == Some(begun) && self.open.iter().all(|open| open.load(Relaxed) == 0) {
                 return;
             }
             seen = Some(begun);
@@ -148,6 +172,6 @@ impl Activity {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Relaxed);
+        self.activity.open[self.place].fetch_sub(1, Relaxed);
     }
 }

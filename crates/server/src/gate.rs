@@ -1,6 +1,6 @@
 //! Who may open one more connection or send one more request: limits per node and in total.
 //!
-//! A node has an entry while it has connections or its request allowance is not full again; idle entries are dropped
+//! A node has an entry while it has connections or its allowances are not full again; idle entries are dropped
 //! when the table is full, and beyond that a new node waits until one is: the table is bounded by the connections.
 
 use std::{
@@ -33,8 +33,10 @@ struct State {
 struct Node {
     connections: usize,
     requests: usize,
+    /// Connections it may still open now, each of which may cost a TLS handshake.
+    may_connect: f64,
     /// Requests it may still send now.
-    allowance: f64,
+    may_ask: f64,
     refilled: Instant,
 }
 
@@ -73,11 +75,13 @@ impl Gate {
         if state.connections >= self.0.limits.connections {
             return Err(Full::Server);
         }
+        let limited = self.0.per_second > 0;
         let entry = self.entry(&mut state, node, now).ok_or(Full::Server)?;
-        if entry.connections >= self.0.limits.connections_per_peer {
+        if entry.connections >= self.0.limits.connections_per_peer || (limited && entry.may_connect < 1.0) {
             return Err(Full::Node);
         }
         entry.connections += 1;
+        entry.may_connect -= 1.0;
         state.connections += 1;
         Ok(ConnectionPermit {
             gate: self.clone(),
@@ -90,13 +94,13 @@ impl Gate {
         if state.requests >= self.0.limits.requests {
             return Err(Full::Server);
         }
-        let per_second = self.0.per_second;
+        let limited = self.0.per_second > 0;
         let entry = self.entry(&mut state, node, now).ok_or(Full::Server)?;
-        if entry.requests >= self.0.limits.requests_per_peer || (per_second > 0 && entry.allowance < 1.0) {
+        if entry.requests >= self.0.limits.requests_per_peer || (limited && entry.may_ask < 1.0) {
             return Err(Full::Node);
         }
         entry.requests += 1;
-        entry.allowance -= 1.0;
+        entry.may_ask -= 1.0;
         state.requests += 1;
         Ok(RequestPermit {
             gate: self.clone(),
@@ -108,7 +112,7 @@ impl Gate {
         2.0 * f64::from(self.0.per_second)
     }
 
-    /// The entry of `node`, its allowance refilled; `None` when the table is full of nodes that are in use.
+    /// The entry of `node`, its allowances refilled; `None` when the table is full of nodes that are in use.
     fn entry<'a>(&self, state: &'a mut State, node: &str, now: Instant) -> Option<&'a mut Node> {
         let (rate, burst) = (f64::from(self.0.per_second), self.burst());
         if state.nodes.len() >= self.0.limits.connections && !state.nodes.contains_key(node) {
@@ -124,11 +128,14 @@ impl Gate {
         let entry = state.nodes.entry(node.to_owned()).or_insert(Node {
             connections: 0,
             requests: 0,
-            allowance: burst,
+            may_connect: burst,
+            may_ask: burst,
             refilled: now,
         });
         let passed = now.saturating_duration_since(entry.refilled).as_secs_f64();
-        entry.allowance = passed.mul_add(rate, entry.allowance).min(burst);
+        for allowance in [&mut entry.may_connect, &mut entry.may_ask] {
+            *allowance = passed.mul_add(rate, *allowance).min(burst);
+        }
         entry.refilled = now;
         Some(entry)
     }

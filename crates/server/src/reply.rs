@@ -12,7 +12,7 @@ use http::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use maud::Markup;
 use serde::Serialize;
 use serde_json::json;
@@ -33,6 +33,28 @@ pub(crate) fn body(status: StatusCode, content_type: &'static str, bytes: impl I
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// The same answer, which keeps `what` until its body is sent, or its connection is gone.
+pub(crate) async fn keeping(reply: Reply, what: impl Send + 'static) -> Reply {
+    let (parts, body) = reply.into_parts();
+    let bytes = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(never) => match never {},
+    };
+    Response::from_parts(parts, Full::new(Bytes::from_owner(Kept { bytes, _what: what })))
+}
+
+/// The bytes of a body, and what goes with them.
+struct Kept<What> {
+    bytes: Bytes,
+    _what: What,
+}
+
+impl<What> AsRef<[u8]> for Kept<What> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A JSON answer.

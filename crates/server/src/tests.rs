@@ -44,6 +44,7 @@ mod client_auth;
 mod flow;
 mod form_post;
 mod grants;
+mod http2;
 mod input;
 mod keys;
 mod limits;

@@ -34,6 +34,8 @@ async fn one_node_holds_all_the_tls_connections_it_gets() {
     let key = scene.key_file(AuthKeySpec::tags(&["tag:internal-idp"]));
     let mut flags = scene.join_flags("idp");
     flags.extend(["--auth-key-file".to_owned(), key.display().to_string()]);
+    // The rate would keep him from as many.
+    flags.extend(["--rate-limit-per-peer".to_owned(), "0".to_owned()]);
     let served = Served::start(&scene.path(""), &flags);
     let pid = served.status().await["pid"].as_u64().unwrap();
     let root = served.beside(&["ca"]).await.stdout;

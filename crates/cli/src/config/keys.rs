@@ -221,7 +221,7 @@ pub(crate) const KEYS: &[Key] = &[
         "rate_limit_per_peer",
         "N",
         Some("100"),
-        "Requests per second that one peer may make; 0 = no limit",
+        "Requests per second that one peer may make, and connections it may open; 0 = no limit",
     ),
     Key::new(
         "log",

@@ -39,6 +39,23 @@ fn a_node_has_a_burst_and_then_its_rate() {
 }
 
 #[test]
+fn connections_have_a_rate_of_their_own() {
+    let (gate, start) = (gate(1), Instant::now());
+    for _ in 0..2 {
+        assert!(gate.connection("a", start).is_ok());
+    }
+    assert_eq!(
+        gate.connection("a", start).err(),
+        Some(Full::Node),
+        "although none is open"
+    );
+    assert!(gate.connection("b", start).is_ok(), "another node is not concerned");
+    assert!(gate.request("a", start).is_ok(), "nor are its requests");
+    assert!(gate.connection("a", start + Duration::from_millis(1100)).is_ok());
+    assert!(gate.connection("a", start + Duration::from_millis(1200)).is_err());
+}
+
+#[test]
 fn the_table_of_nodes_is_bounded_and_forgets_who_is_idle() {
     let (gate, now) = (gate(2), Instant::now());
     for node in ["a", "b", "c", "d"] {

@@ -1,3 +1,10 @@
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use hyper::body::{Body, Frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -150,4 +157,34 @@ async fn a_handshake_that_does_not_come_ends() {
     let ended = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 1])).await;
     assert_eq!(ended.unwrap().unwrap_or(0), 0);
     assert_eq!(rig.counters().handshakes_failed, 1);
+}
+
+/// A body that comes in these pieces.
+struct Pieces(VecDeque<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_many_small_pieces_is_read_up_to_its_limit() {
+    let rig = Rig::start(config()).await;
+    for (length, expected) in [(3000, StatusCode::CREATED), (70_000, StatusCode::PAYLOAD_TOO_LARGE)] {
+        let io = TokioIo::new(rig.connect(&Node::alice()).await);
+        let (mut sender, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let text = format!("{}{}", public_client(), " ".repeat(length));
+        let pieces = text.into_bytes().into_iter().map(|byte| Bytes::from(vec![byte]));
+        let request = Request::post("/register")
+            .header("host", HOST)
+            .header("content-type", "application/json")
+            .body(Pieces(pieces.collect()));
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), expected);
+    }
 }
