@@ -81,15 +81,19 @@ pub struct OAuthError {
     description: Box<str>,
 }
 
+/// Characters of a description: it goes into a header of a redirect and into the log, and may quote what was received.
+const LONGEST: usize = 1000;
+
 impl OAuthError {
     /// A refusal with one sentence that names the parameter and what to do.
     ///
     /// RFC 6749 5.2 allows only printable ASCII without `"` and `\` in a description; anything else is replaced here,
-    /// so a caller may quote what it received.
+    /// so a caller may quote what it received. It is cut where no sentence of ours ends.
     pub fn new(code: ErrorCode, description: impl AsRef<str>) -> Self {
         let description = description
             .as_ref()
             .chars()
+            .take(LONGEST)
             .map(|c| match c {
                 '"' | '\\' => '\'',
                 ' '..='~' => c,

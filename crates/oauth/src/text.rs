@@ -41,6 +41,12 @@ impl DisplayText {
         (!text.is_empty()).then_some(Self(text))
     }
 
+    /// Whether `raw` can be shown as it is, whatever its length: nothing in it hides, breaks the line or turns the words
+    /// around it.
+    pub fn is_plain(raw: &str) -> bool {
+        !raw.chars().any(|c| c.is_control() || is_deceptive(c))
+    }
+
     /// The cleaned text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,7 +1,7 @@
 //! `GET /policy/explain`: what may whom, and why. A person asks about himself and his own nodes, whoever holds a grant
 //! with `allow_admin_ui` about everybody. It changes nothing, and no page of another origin can read it.
 
-use countersign_oauth::{caller::Caller, explain::Reader, params::Params};
+use countersign_oauth::{caller::Caller, explain::Reader, params::Params, text::DisplayText};
 use http::Request;
 use hyper::body::Incoming;
 
@@ -15,6 +15,8 @@ use crate::{
 };
 
 const EVENT: &str = "policy_explain";
+/// Bytes of one field.
+const LONGEST: usize = 2048;
 
 pub(crate) async fn get(app: &App, exchange: &Exchange, caller: &Caller, request: &Request<Incoming>) -> Reply {
     let refuse = |reason: &str| {
@@ -67,6 +69,15 @@ pub(crate) async fn get(app: &App, exchange: &Exchange, caller: &Caller, request
 
 /// Reads the form's fields; empty ones count as absent, and lists are separated by spaces as in `scope`.
 fn read(params: &Params) -> Result<ExplainQuery, String> {
+    // The address may be anybody's, and the page repeats what it asks.
+    for name in ["user", "node", "client", "resource", "scope"] {
+        if !params
+            .many(name)
+            .all(|value| value.len() <= LONGEST && DisplayText::is_plain(value))
+        {
+            return Err(format!("{name} is too long or has a character that cannot be shown"));
+        }
+    }
     let one = |name: &str| match params.one(name) {
         Ok(value) => Ok(value
             .map(str::trim)

@@ -116,3 +116,20 @@ async fn http_2_is_served_by_the_same_rules() {
     assert_eq!((first, second), (StatusCode::OK, StatusCode::OK));
     assert_eq!(other, StatusCode::MISDIRECTED_REQUEST);
 }
+
+#[tokio::test]
+async fn an_address_cannot_put_hidden_or_endless_text_on_a_page() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&flow::alice()).await;
+    for name in ["user", "node", "client", "resource", "scope"] {
+        for bad in ["%E2%80%AEecila", "a%00b", "a%0Ab", "a%E2%80%8Bb", &"x".repeat(3000)] {
+            let page = alice.get(&format!("/policy/explain?{name}={bad}")).await;
+            assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}={bad}: {}", page.text);
+            assert!(page.text.contains("cannot be shown"), "{name}={bad}: {}", page.text);
+        }
+    }
+    assert_eq!(
+        alice.get("/policy/explain?node=alice-laptop").await.status,
+        StatusCode::OK
+    );
+}
