@@ -126,7 +126,7 @@ pub fn carries(client: &Client, user: &Owner, by_rule: Option<&Publisher>, under
 }
 
 /// Whether `node` still is the node that registered `client`, of the same owner.
-fn is_registrant(client: &Client, node: &Caller) -> bool {
+pub(crate) fn is_registrant(client: &Client, node: &Caller) -> bool {
     node.node_id == client.registrant.node_id && node.owner() == client.owner
 }
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::{
     access::allowed_scopes,
     authorize,
-    caller::Caller,
+    caller::{Caller, IdentityRules},
     claims::{self, Place},
     client::Client,
     error::{ErrorCode, OAuthError},
@@ -115,8 +115,7 @@ pub fn still_allowed(
     let live = live
         .filter(|live| authorization.subject.still_is(live))
         .ok_or_else(|| gone("the user or node that consented is no longer in the tailnet"))?;
-    live.vouched(&rules.identity)
-        .map_err(|error| gone(error.description()))?;
+    vouched(live, &rules.identity, ErrorCode::InvalidGrant)?;
     publish::may_use(client, &authorization.subject.owner, registrant, now)
         .map_err(|_| gone("the client is somebody else's and is no longer published"))?;
     allowed_scopes(
@@ -128,6 +127,39 @@ pub fn still_allowed(
         now,
     )
     .map_err(|error| gone(error.description()))
+}
+
+/// Whether the netmap's word about `caller` may be relied on.
+///
+/// # Errors
+/// `refused` when it may not; `temporarily_unavailable` when that is not known, because the netmap is too old: a client
+/// that is told `invalid_grant` throws away what will be good again.
+fn vouched(caller: &Caller, identity: &IdentityRules, refused: ErrorCode) -> Result<(), OAuthError> {
+    caller.vouched(identity).map_err(|error| match error.code() {
+        ErrorCode::TemporarilyUnavailable => error,
+        _ => OAuthError::new(refused, error.description()),
+    })
+}
+
+/// Whether it is known whose node calls, where that counts: a client that authenticates may do so from any.
+///
+/// # Errors
+/// As [`vouched`].
+fn believed(asking: &Asking<'_>) -> Result<(), OAuthError> {
+    if asking.client.auth_method.is_confidential() {
+        return Ok(());
+    }
+    let identity = &asking.rules.authorize.identity;
+    vouched(asking.caller, identity, ErrorCode::InvalidGrant)
+}
+
+/// Whether the caller's node may hold what `subject` granted to the client: any node that can authenticate as the client;
+/// of a public one those of the user who consented, and the one that registered the client.
+fn may_hold(asking: &Asking<'_>, subject: &Subject) -> bool {
+    let Asking { client, caller, .. } = *asking;
+    client.auth_method.is_confidential()
+        || caller.owner() == subject.owner
+        || publish::is_registrant(client, caller)
 }
 
 /// The resources a token request names, each of which was granted; those of the grant when it names none.

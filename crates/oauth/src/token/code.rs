@@ -5,7 +5,7 @@
 
 use rand_core::RngCore;
 
-use super::{Asking, CodeEnd, Making, Outcome, Writes, narrowed_resources, still_allowed};
+use super::{Asking, CodeEnd, Making, Outcome, Writes, believed, may_hold, narrowed_resources, still_allowed};
 use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
@@ -16,8 +16,6 @@ use crate::{
     server_secret::ServerSecret,
     token::refresh::RefreshToken,
 };
-
-const WRONG: &str = "the code is wrong, expired or was redeemed already";
 
 /// A code as a client presents it.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ impl Presented {
     /// `invalid_request` when there is none or more than one, `invalid_grant` when none of ours looks like that.
     pub fn read(params: &Params) -> Result<Self, OAuthError> {
         let text = params.required("code")?;
-        let id = CodeId::of_code(text).ok_or_else(|| OAuthError::new(ErrorCode::InvalidGrant, WRONG))?;
+        let id = CodeId::of_code(text).ok_or_else(wrong)?;
         let hash = SecretHash::of(text);
         Ok(Self { id, hash })
     }
@@ -66,17 +64,17 @@ pub fn redeem(
     let Some(code) = code.filter(|code| code.hash == presented.hash) else {
         return match issued.filter(|grant| grant.code == presented.hash) {
             Some(grant) => redeemed_before(asking, grant),
-            None => Outcome::refused(ErrorCode::InvalidGrant, WRONG),
+            None => wrong().into(),
         };
     };
-    if let Err(why) = may_redeem(asking, &code.authorization) {
-        return suspicious(why, Writes::default());
+    if let Err(error) = may_redeem(asking, &code.authorization) {
+        return suspicious(error, Writes::default());
     }
     if code.spent {
-        return suspicious(WRONG, Writes::default());
+        return suspicious(wrong(), Writes::default());
     }
     if asking.now >= code.expires_at {
-        return Outcome::refused(ErrorCode::InvalidGrant, WRONG);
+        return wrong().into();
     }
     match issue(asking, &code, secret, rng) {
         Ok((grant, tokens)) => Outcome::Issued {
@@ -86,6 +84,8 @@ pub fn redeem(
             },
             tokens: Box::new(tokens),
         },
+        // Nothing was decided about it.
+        Err(error) if error.code() == ErrorCode::TemporarilyUnavailable => error.into(),
         Err(error) => Outcome::Refused {
             error,
             writes: Writes {
@@ -100,9 +100,9 @@ pub fn redeem(
 /// The code gave `grant` before: who presents it now, or presented it then, may have stolen it.
 fn redeemed_before(asking: &Asking<'_>, grant: Grant) -> Outcome {
     match may_redeem(asking, &grant.authorization) {
-        Err(why) => suspicious(why, Writes::default()),
+        Err(error) => suspicious(error, Writes::default()),
         Ok(()) => suspicious(
-            WRONG,
+            wrong(),
             Writes {
                 code: None,
                 grant: Some(Box::new(Grant { revoked: true, ..grant })),
@@ -111,25 +111,35 @@ fn redeemed_before(asking: &Asking<'_>, grant: Grant) -> Outcome {
     }
 }
 
-/// Whether a code is this client's, and from which nodes it may be redeemed: for a confidential client any, since it
-/// authenticated; for a public one those of the user who consented, and the one that registered it.
-fn may_redeem(asking: &Asking<'_>, authorization: &Authorization) -> Result<(), &'static str> {
-    let Asking { client, caller, .. } = *asking;
-    if authorization.client != client.id {
-        return Err("the code was issued to another client");
+/// Whether a code is this client's, and may be redeemed from the caller's node.
+///
+/// # Errors
+/// `invalid_grant` when it may not; `temporarily_unavailable` when nobody can say whose node it is.
+fn may_redeem(asking: &Asking<'_>, authorization: &Authorization) -> Result<(), OAuthError> {
+    let no = |why: &str| Err(OAuthError::new(ErrorCode::InvalidGrant, why));
+    if authorization.client != asking.client.id {
+        return no("the code was issued to another client");
     }
-    let by_node = caller.owner() == authorization.subject.owner || caller.node_id == client.registrant.node_id;
-    if client.auth_method.is_confidential() || by_node {
+    believed(asking)?;
+    if may_hold(asking, &authorization.subject) {
         return Ok(());
     }
-    Err("the code may be redeemed only by a node of the user who consented, or by the node that registered the client")
+    no("the code may be redeemed only by a node of the user who consented, or by the node that registered the client")
 }
 
-fn suspicious(description: &str, writes: Writes) -> Outcome {
+fn wrong() -> OAuthError {
+    OAuthError::new(
+        ErrorCode::InvalidGrant,
+        "the code is wrong, expired or was redeemed already",
+    )
+}
+
+/// A refusal of somebody who presented what was not his. Where it is not known whose it is, nobody is suspected.
+fn suspicious(error: OAuthError, writes: Writes) -> Outcome {
     Outcome::Refused {
-        error: OAuthError::new(ErrorCode::InvalidGrant, description),
+        suspicious: error.code() != ErrorCode::TemporarilyUnavailable,
+        error,
         writes,
-        suspicious: true,
     }
 }
 

@@ -6,7 +6,7 @@
 use rand_core::RngCore;
 use serde_json::{Value, json};
 
-use super::{Asking, Outcome, Tokens, Writes, access_claims};
+use super::{Asking, Outcome, Tokens, Writes, access_claims, vouched};
 use crate::{
     access::allowed_scopes,
     client::GrantType,
@@ -53,7 +53,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
                 "the node that registered this client is no longer in the tailnet",
             )
         })?;
-    owner.vouched(&rules.authorize.identity)?;
+    vouched(owner, &rules.authorize.identity, ErrorCode::UnauthorizedClient)?;
     let resources = Resource::requested(params, client.options.default_resource.as_ref())?;
     let asked = params
         .one("scope")?

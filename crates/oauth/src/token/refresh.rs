@@ -9,7 +9,7 @@ use rand_core::RngCore;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Asking, Making, Outcome, Rules, Writes, narrowed_resources, still_allowed};
+use super::{Asking, Making, Outcome, Rules, Writes, believed, may_hold, narrowed_resources, still_allowed};
 use crate::{
     client::GrantType,
     error::{ErrorCode, OAuthError},
@@ -128,7 +128,11 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
             "the client is somebody else's and is no longer published as it was; authorize again",
         );
     }
-    let same_node = grant.node_id == caller.node_id;
+    if let Err(error) = believed(asking) {
+        return error.into();
+    }
+    // A node that is somebody else's by now is another one, whatever control calls it.
+    let same_node = grant.node_id == caller.node_id && may_hold(asking, &grant.authorization.subject);
     match (standing(token, &rotation, rules, now), same_node) {
         (Standing::Current, true) => rotate(asking, token, grant, rotation, rng),
         (Standing::Graced(successor), true) => match tokens(asking, &grant, &successor, rng) {

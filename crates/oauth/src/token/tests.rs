@@ -18,6 +18,8 @@ use crate::{
     tests_support::{Counting, alice, alice_with, bob, public_client, token_rules},
 };
 
+mod nodes;
+
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const ANY: &str = r#"{"users":["*"],"resources":["*"]}"#;
@@ -431,6 +433,16 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
     );
     scene.live = None;
     assert_eq!(refused(ask(&mut scene, "")).0, "unauthorized_client");
+    scene.live = Some(Caller {
+        routes: true,
+        ..alice_with(&[ANY])
+    });
+    assert_eq!(refused(ask(&mut scene, "")).0, "unauthorized_client");
+    scene.live = Some(Caller {
+        netmap_age: core::time::Duration::from_secs(86_401),
+        ..alice_with(&[ANY])
+    });
+    assert_eq!(refused(ask(&mut scene, "")).0, "temporarily_unavailable");
 }
 
 #[test]
