@@ -1,5 +1,5 @@
 //! What a client may choose at registration beyond what every client says: its keys, the form of its access tokens,
-//! the server they are for, and whether it always pushes its requests.
+//! the server they are for, from where its codes are redeemed, and whether it always pushes its requests.
 //!
 //! The fields are named as in client metadata, which they are read from and shown as.
 
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    caller::{Caller, Who},
     client::AuthMethod,
     error::{ErrorCode, OAuthError},
     jwks::{AssertionAlg, Jwks},
@@ -29,10 +30,34 @@ pub struct Options {
     /// The audience of its access tokens when a request names no `resource`, under the same rules as a named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_resource: Option<Resource>,
+    /// Nodes besides its users' and its registrant's from which the codes of a public client may be redeemed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redeem_from: Vec<Place>,
     /// Whether `/authorize` takes only what was pushed before (RFC 9126 6).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_pushed_authorization_requests: bool,
 }
+
+/// A node, by its stable id, or every node with a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Place(String);
+
+impl Place {
+    /// The longest text that names one.
+    const MAX_LEN: usize = 128;
+
+    /// Whether `node` is meant.
+    pub fn is(&self, node: &Caller) -> bool {
+        match &node.who {
+            Who::Tagged(tags) if self.0.starts_with("tag:") => tags.contains(&self.0),
+            _ => self.0 == node.node_id,
+        }
+    }
+}
+
+/// How many places one client may name.
+const MAX_PLACES: usize = 32;
 
 /// The fields as they were sent; types are checked one by one, so that an error can name its field.
 #[derive(Deserialize)]
@@ -42,6 +67,7 @@ pub(crate) struct Raw {
     token_endpoint_auth_signing_alg: Option<Value>,
     access_token_strategy: Option<Value>,
     default_resource: Option<Value>,
+    redeem_from: Option<Value>,
     require_pushed_authorization_requests: Option<Value>,
 }
 
@@ -68,6 +94,11 @@ impl Raw {
                 .map(|text| Resource::parse(&text))
                 .transpose()
                 .map_err(|error| metadata(format!("default_resource: {}", error.description())))?,
+            redeem_from: match method {
+                AuthMethod::None => places(self.redeem_from)?,
+                // One that authenticates redeems from any node.
+                _ => Vec::new(),
+            },
             require_pushed_authorization_requests: match self.require_pushed_authorization_requests {
                 None => false,
                 Some(Value::Bool(required)) => required,
@@ -111,6 +142,17 @@ fn strategy(value: Option<Value>) -> Result<Strategy, OAuthError> {
         .into_iter()
         .find(|strategy| strategy.as_str() == name)
         .ok_or_else(|| metadata("access_token_strategy must be jwt or opaque"))
+}
+
+fn places(value: Option<Value>) -> Result<Vec<Place>, OAuthError> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let is_name =
+        |text: &String| (1..=Place::MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    serde_json::from_value::<Vec<String>>(value)
+        .ok()
+        .filter(|places| places.len() <= MAX_PLACES && places.iter().all(is_name))
+        .map(|places| places.into_iter().map(Place).collect())
+        .ok_or_else(|| metadata("redeem_from must be an array of at most 32 tags (tag:app) and stable node ids"))
 }
 
 /// A string; absent and empty both mean that nothing was said.

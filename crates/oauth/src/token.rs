@@ -154,12 +154,13 @@ fn believed(asking: &Asking<'_>) -> Result<(), OAuthError> {
 }
 
 /// Whether the caller's node may hold what `subject` granted to the client: any node that can authenticate as the client;
-/// of a public one those of the user who consented, and the one that registered the client.
+/// of a public one those of the user who consented, the one that registered the client, and those that it lists.
 fn may_hold(asking: &Asking<'_>, subject: &Subject) -> bool {
     let Asking { client, caller, .. } = *asking;
     client.auth_method.is_confidential()
         || caller.owner() == subject.owner
         || publish::is_registrant(client, caller)
+        || client.options.redeem_from.iter().any(|place| place.is(caller))
 }
 
 /// The resources a token request names, each of which was granted; those of the grant when it names none.

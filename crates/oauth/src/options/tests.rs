@@ -20,6 +20,14 @@ fn choices_are_stored_and_shown_as_they_were_made() {
     assert_eq!(serde_json::to_value(&options).unwrap(), body);
     assert_eq!(serde_json::from_value::<Options>(body).unwrap(), options);
     assert_eq!(read(json!({}), AuthMethod::None), Ok(Options::default()));
+    let places = json!({"redeem_from": ["tag:app", "nServer"]});
+    let options = read(places.clone(), AuthMethod::None).unwrap();
+    assert_eq!(
+        serde_json::to_value(&options).unwrap()["redeem_from"],
+        places["redeem_from"]
+    );
+    let by_secret = read(places, AuthMethod::ClientSecretBasic).unwrap();
+    assert_eq!(by_secret.redeem_from, [], "it authenticates, so any node may");
     let ignored = json!({"jwks": "nonsense", "jwks_uri": "https://app.example/jwks"});
     assert_eq!(read(ignored, AuthMethod::None), Ok(Options::default()));
 }
@@ -60,6 +68,15 @@ fn each_bad_choice_is_named() {
             json!({"default_resource": "relative"}),
             AuthMethod::None,
             "default_resource",
+        ),
+        (json!({"redeem_from": "tag:app"}), AuthMethod::None, "redeem_from"),
+        (json!({"redeem_from": [""]}), AuthMethod::None, "redeem_from"),
+        (json!({"redeem_from": ["tag:\n"]}), AuthMethod::None, "redeem_from"),
+        (json!({"redeem_from": vec!["n1"; 33]}), AuthMethod::None, "redeem_from"),
+        (
+            json!({"redeem_from": ["n".repeat(129)]}),
+            AuthMethod::None,
+            "redeem_from",
         ),
         (
             json!({"require_pushed_authorization_requests": "yes"}),

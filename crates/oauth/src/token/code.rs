@@ -124,7 +124,10 @@ fn may_redeem(asking: &Asking<'_>, authorization: &Authorization) -> Result<(), 
     if may_hold(asking, &authorization.subject) {
         return Ok(());
     }
-    no("the code may be redeemed only by a node of the user who consented, or by the node that registered the client")
+    no(
+        "the code may be redeemed only by a node of the user who consented, by the node that registered the client, or by \
+         one of the client's redeem_from",
+    )
 }
 
 fn wrong() -> OAuthError {

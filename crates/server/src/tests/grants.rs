@@ -151,6 +151,41 @@ async fn a_code_redeemed_elsewhere_has_an_entry_for_that_node_only() {
 }
 
 #[tokio::test]
+async fn a_public_clients_code_is_redeemed_at_the_places_that_it_lists_and_nowhere_else() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let tagged = |node: &str, tag: &str| {
+        Node::new(Caller {
+            node_id: node.into(),
+            who: Who::Tagged(vec![tag.into()]),
+            ..flow::alice().facts.lock().clone()
+        })
+    };
+    let mut metadata = public_client();
+    metadata["redeem_from"] = json!(["tag:app"]);
+    let made = alice.register(&metadata).await;
+    assert_eq!(made.json()["redeem_from"], json!(["tag:app"]), "{}", made.text);
+    let id = text(&made, "client_id");
+    let code = code(&mut alice, &id, &TO_MCP).await;
+    let mut stranger = rig.client(&tagged("nother", "tag:other")).await;
+    let refused = redeem(&mut stranger, &id, &code).await;
+    assert_eq!(refused.json()["error"], "invalid_grant");
+    let audit = rig.store.audit(None, 100).await.unwrap();
+    let of_stranger = |line: &str| line.contains("token_refused") && line.contains("nother");
+    assert!(audit.iter().any(|(_, line)| of_stranger(line)), "{audit:?}");
+    let mut server = rig.client(&tagged("nserver", "tag:app")).await;
+    let redeemed = redeem(&mut server, &id, &code).await;
+    assert_eq!(redeemed.status, StatusCode::OK, "{}", redeemed.text);
+    let token = text(&redeemed, "refresh_token");
+    assert_eq!(
+        refresh(&mut alice, &id, &token).await.json()["error"],
+        "invalid_grant",
+        "bound to the node that redeemed"
+    );
+    assert_eq!(refresh(&mut server, &id, &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn what_many_holders_have_ends_through_the_tags_of_their_nodes() {
     const HOLDERS: usize = 700;
     let (rig, mut alice, id, token) = granted(&alice()).await;

@@ -1,6 +1,7 @@
 //! From which nodes codes are redeemed and tokens refreshed, and whose word counts for that.
 
 use super::*;
+use crate::{caller::Who, options::Options};
 
 #[test]
 fn an_old_netmap_refuses_for_now_and_spends_nothing() {
@@ -22,7 +23,11 @@ fn an_old_netmap_refuses_for_now_and_spends_nothing() {
             cut_off.refresh("", &second, &rotated),
         ] {
             let (error, writes, suspicious) = refused(outcome);
-            assert_eq!((error.as_str(), suspicious), ("temporarily_unavailable", false), "{method:?}");
+            assert_eq!(
+                (error.as_str(), suspicious),
+                ("temporarily_unavailable", false),
+                "{method:?}"
+            );
             assert!(writes.code.is_none() && writes.grant.is_none());
         }
     }
@@ -84,4 +89,52 @@ fn a_second_node_that_changed_hands_refreshes_no_more() {
         assert_eq!(error, "invalid_grant");
         assert!(writes.grant.is_none(), "it may be alice's again");
     }
+}
+
+#[test]
+fn a_public_client_redeems_and_refreshes_where_it_says_while_it_says_so() {
+    let server = Caller {
+        node_id: "nServer".into(),
+        who: Who::Tagged(vec!["tag:web".into(), "tag:app".into()]),
+        ..alice()
+    };
+    let listing = |places: serde_json::Value| Options {
+        redeem_from: serde_json::from_value(places).unwrap(),
+        ..Options::default()
+    };
+    for (places, may) in [
+        (json!(["tag:app"]), true),
+        (json!(["nOther", "nServer"]), true),
+        (json!(["tag:ap", "nServe", "alice"]), false),
+        (json!([]), false),
+    ] {
+        let mut scene = scene();
+        scene.caller = server.clone();
+        scene.client.options = listing(places.clone());
+        let outcome = scene.redeem(&verifier(), Some(code()), None);
+        if !may {
+            let (error, writes, suspicious) = refused(outcome);
+            assert_eq!((error.as_str(), suspicious), ("invalid_grant", true), "{places}");
+            assert!(writes.code.is_none());
+            continue;
+        }
+        let (writes, tokens) = issued(outcome);
+        let (grant, token) = (writes.grant.unwrap(), tokens.refresh.unwrap());
+        assert_eq!(tokens.access.claims()["cnf"], json!({"tailnet_node": "nServer"}));
+        issued(scene.refresh("", &token, &grant));
+        scene.client.options = listing(json!(["tag:another"]));
+        assert_eq!(
+            refused(scene.refresh("", &token, &grant)).0,
+            "invalid_grant",
+            "{places}"
+        );
+    }
+    // A user's login name is nobody's tag, and a node of a person has none.
+    let mut scene = scene();
+    scene.caller = bob();
+    scene.client.options = listing(json!(["tag:app", "bob"]));
+    assert_eq!(
+        refused(scene.redeem(&verifier(), Some(code()), None)).0,
+        "invalid_grant"
+    );
 }
