@@ -18,7 +18,7 @@ use crate::{
     secret::SecretHash,
 };
 
-/// How many spent tokens of one grant are remembered within the window.
+/// How many spent tokens of one grant are remembered within the window; beyond that none is spent.
 const MAX_SPENT: usize = 32;
 
 /// Bytes of a handle.
@@ -135,13 +135,7 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
     let same_node = grant.node_id == caller.node_id && may_hold(asking, &grant.authorization.subject);
     match (standing(token, &rotation, rules, now), same_node) {
         (Standing::Current, true) => rotate(asking, token, grant, rotation, rng),
-        (Standing::Graced(successor), true) => match tokens(asking, &grant, &successor, rng) {
-            Ok(tokens) => Outcome::Issued {
-                writes: Writes::default(),
-                tokens: Box::new(tokens),
-            },
-            Err(error) => error.into(),
-        },
+        (Standing::Graced(successor), true) => again(asking, &grant, &successor, rng),
         // Stolen or moved: the node it is bound to may go on with it.
         (Standing::Current, false) => Outcome::Refused {
             error: OAuthError::new(
@@ -188,16 +182,17 @@ fn rotate(
     rng: &mut dyn RngCore,
 ) -> Outcome {
     let Asking { rules, now, .. } = *asking;
+    rotation.spent.retain(|spent| now < spent.at + rules.refresh_grace);
+    if rotation.spent.len() >= MAX_SPENT {
+        // Each of them must still give its successor, so this one stays until the oldest has had its time.
+        return again(asking, &grant, token, rng);
+    }
     let successor = RefreshToken::draw(token.tag, token.handle, rng);
     let tokens = match tokens(asking, &grant, &successor, rng) {
         Ok(tokens) => tokens,
         // A refusal spends nothing: the client may ask again, for less or later.
         Err(error) => return error.into(),
     };
-    rotation.spent.retain(|spent| now < spent.at + rules.refresh_grace);
-    if rotation.spent.len() >= MAX_SPENT {
-        rotation.spent.remove(0);
-    }
     rotation.spent.push(Spent {
         hash: rotation.current,
         at: now,
@@ -211,6 +206,17 @@ fn rotate(
             grant: Some(Box::new(grant)),
         },
         tokens: Box::new(tokens),
+    }
+}
+
+/// New access, with a refresh token that somebody has already.
+fn again(asking: &Asking<'_>, grant: &Grant, token: &RefreshToken, rng: &mut dyn RngCore) -> Outcome {
+    match tokens(asking, grant, token, rng) {
+        Ok(tokens) => Outcome::Issued {
+            writes: Writes::default(),
+            tokens: Box::new(tokens),
+        },
+        Err(error) => error.into(),
     }
 }
 

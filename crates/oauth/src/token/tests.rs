@@ -1,4 +1,5 @@
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use time::macros::datetime;
 
 use super::{
@@ -32,7 +33,7 @@ struct Scene {
     registrant: Option<Caller>,
     rules: Rules,
     now: OffsetDateTime,
-    rng: Counting,
+    rng: Box<dyn RngCore>,
 }
 
 fn scene() -> Scene {
@@ -43,7 +44,7 @@ fn scene() -> Scene {
         registrant: None,
         rules: token_rules(),
         now: NOW,
-        rng: Counting::default(),
+        rng: Box::new(Counting::default()),
     }
 }
 
@@ -90,7 +91,7 @@ impl Scene {
             now: self.now,
         };
         let presented = Presented::read(&params).unwrap();
-        redeem(&asking, &presented, code, issued, &secret(), &mut self.rng)
+        redeem(&asking, &presented, code, issued, &secret(), &mut *self.rng)
     }
 
     fn refresh(&mut self, form: &str, token: &str, grant: &Grant) -> Outcome {
@@ -106,7 +107,7 @@ impl Scene {
             rules: &self.rules,
             now: self.now,
         };
-        refresh(&asking, &token, Some(grant.clone()), &mut self.rng)
+        refresh(&asking, &token, Some(grant.clone()), &mut *self.rng)
     }
 
     fn issued(&mut self) -> (Grant, Tokens) {
@@ -330,6 +331,60 @@ fn refreshing_rotates_and_the_same_node_gets_the_same_successor_again() {
     issued(scene.refresh("", &third, &rotated));
 }
 
+/// Random bytes that do not come again.
+struct Hashed(u64);
+
+impl RngCore for Hashed {
+    fn next_u32(&mut self) -> u32 {
+        rand_core::impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        rand_core::impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, out: &mut [u8]) {
+        for part in out.chunks_mut(32) {
+            self.0 += 1;
+            part.copy_from_slice(&Sha256::digest(self.0.to_be_bytes())[..part.len()]);
+        }
+    }
+}
+
+#[test]
+fn however_often_processes_refresh_each_spent_token_has_its_whole_window() {
+    let mut scene = scene();
+    scene.rng = Box::new(Hashed(0));
+    let (mut grant, tokens) = scene.issued();
+    let mut chain = vec![tokens.refresh.unwrap()];
+    let mut distinct = 1;
+    // Five a second for half a minute, each with what the one before it stored.
+    for call in 0..150 {
+        scene.now = NOW + Duration::milliseconds(200 * call);
+        let last = chain.last().unwrap().clone();
+        let (writes, tokens) = issued(scene.refresh("", &last, &grant));
+        let next = tokens.refresh.unwrap();
+        if let Some(rotated) = writes.grant {
+            grant = *rotated;
+        }
+        distinct += usize::from(next != last);
+        chain.push(next);
+    }
+    assert!(distinct > 20, "they do rotate: {distinct}");
+    let record = serde_json::to_string(&grant).unwrap().len();
+    assert!(record < 8 << 10, "and the record is bounded: {record}");
+    scene.now = NOW + Duration::seconds(7 * 60 + 45);
+    for pair in chain.windows(2) {
+        let (_, tokens) = issued(scene.refresh("", &pair[0], &grant));
+        assert_eq!(tokens.refresh.unwrap(), pair[1]);
+    }
+    // Once the oldest have had their time, the last one is spent as well.
+    scene.now = NOW + Duration::minutes(11);
+    let last = chain.last().unwrap().clone();
+    let (writes, tokens) = issued(scene.refresh("", &last, &grant));
+    assert!(writes.grant.is_some() && tokens.refresh.unwrap() != last);
+}
+
 #[test]
 fn a_spent_token_elsewhere_or_later_ends_the_grant() {
     let mut scene = scene();
@@ -389,7 +444,7 @@ fn a_machine_acts_for_itself_within_what_its_owner_may() {
             rules: &scene.rules,
             now: scene.now,
         };
-        machine::issue(&asking, &mut scene.rng)
+        machine::issue(&asking, &mut *scene.rng)
     };
     assert_eq!(refused(ask(&mut scene, "")).0, "unauthorized_client");
     scene.client.auth_method = AuthMethod::ClientSecretBasic;
