@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 
 use super::*;
 
+mod expectations;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     id: String,
