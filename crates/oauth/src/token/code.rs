@@ -81,6 +81,7 @@ pub fn redeem(
             writes: Writes {
                 code: Some(CodeEnd::Redeemed(Box::new(code))),
                 grant: Some(Box::new(grant)),
+                ..Writes::default()
             },
             tokens: Box::new(tokens),
         },
@@ -90,7 +91,7 @@ pub fn redeem(
             error,
             writes: Writes {
                 code: Some(CodeEnd::Spent(Box::new(Code { spent: true, ..code }))),
-                grant: None,
+                ..Writes::default()
             },
             suspicious: false,
         },
@@ -104,8 +105,8 @@ fn redeemed_before(asking: &Asking<'_>, grant: Grant) -> Outcome {
         Ok(()) => suspicious(
             wrong(),
             Writes {
-                code: None,
                 grant: Some(Box::new(Grant { revoked: true, ..grant })),
+                ..Writes::default()
             },
         ),
     }

@@ -216,9 +216,8 @@ async fn end(
         if let Some(reason) = reason {
             let audit = AuditRecord::by(caller, "grant_revoked", &exchange.request_id, exchange.now);
             txn.audit(&audit.about(&client.id).with_detail(reason))?;
-        } else if !authenticated.must_be_spent() {
-            return Ok(());
         }
+        // Also where nothing is written: that the grant has ended may not be on disk yet.
         match app.store.commit(txn).await {
             Ok(_) => {
                 let (id, what) = (client.id.as_str(), reason.unwrap_or("no token of the client's own"));
