@@ -82,6 +82,11 @@ impl AccessToken {
         self.gid.as_ref()
     }
 
+    /// Whether its time is over.
+    pub fn has_expired(&self, now: OffsetDateTime) -> bool {
+        now.unix_timestamp() >= self.exp
+    }
+
     fn scopes(&self) -> Vec<String> {
         let scopes = self.scope.split(' ').filter(|scope| !scope.is_empty());
         scopes.map(str::to_owned).collect()
@@ -122,7 +127,7 @@ pub struct Standing<'a> {
 /// Whether the token is good now, for whatever it is meant for.
 fn is_good(token: &AccessToken, standing: &Standing<'_>, rules: &Rules, now: OffsetDateTime) -> bool {
     let Some(client) = standing.client else { return false };
-    if token.iss != rules.authorize.issuer || now.unix_timestamp() >= token.exp {
+    if token.iss != rules.authorize.issuer || token.has_expired(now) {
         return false;
     }
     match (&token.gid, standing.grant) {

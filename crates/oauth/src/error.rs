@@ -20,6 +20,8 @@ pub enum ErrorCode {
     UnauthorizedClient,
     /// RFC 6749 5.2.
     UnsupportedGrantType,
+    /// RFC 7009 2.2.1: a token of a kind that cannot be revoked.
+    UnsupportedTokenType,
     /// RFC 6749 4.1.2.1.
     UnsupportedResponseType,
     /// RFC 6749 5.2: more scope than was granted.
@@ -57,6 +59,7 @@ impl ErrorCode {
             Self::InvalidGrant => "invalid_grant",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedTokenType => "unsupported_token_type",
             Self::UnsupportedResponseType => "unsupported_response_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",

@@ -16,6 +16,7 @@ pub(crate) const fn of(code: ErrorCode) -> StatusCode {
         | ErrorCode::InvalidGrant
         | ErrorCode::UnauthorizedClient
         | ErrorCode::UnsupportedGrantType
+        | ErrorCode::UnsupportedTokenType
         | ErrorCode::UnsupportedResponseType
         | ErrorCode::InvalidScope
         | ErrorCode::InvalidTarget

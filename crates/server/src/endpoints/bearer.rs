@@ -139,9 +139,11 @@ pub(crate) async fn userinfo(app: &App, exchange: &Exchange, caller: &Caller, re
     }
 }
 
-/// The token of `Authorization: Bearer`.
+/// The token of `Authorization: Bearer`, if there is one such header.
 pub(crate) fn bearer_header(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
@@ -209,7 +211,8 @@ async fn end(
         let mut reads = app.store.reads();
         let authenticated = Authenticated::of(app, exchange, &mut reads, headers, params).await?;
         let client = &authenticated.client;
-        let ending = Ending::of(app, &mut reads, client, text).await?;
+        let ending = Ending::of(app, exchange, &mut reads, client, text).await?;
+        let refusal = ending.is_out_of_reach.then(out_of_reach);
         let mut txn = reads.into_txn();
         authenticated.spend(&mut txn)?;
         let reason = ending.write(&mut txn)?;
@@ -220,6 +223,9 @@ async fn end(
         // Also where nothing is written: that the grant has ended may not be on disk yet.
         match app.store.commit(txn).await {
             Ok(_) => {
+                if let Some(refusal) = refusal {
+                    return Err(TokenError::Refused(client.id.to_string(), refusal));
+                }
                 let (id, what) = (client.id.as_str(), reason.unwrap_or("no token of the client's own"));
                 event::decided("revoke", caller, id, Decision::Allowed, &exchange.request_id, what);
                 return Ok(());
@@ -237,15 +243,36 @@ async fn end(
 struct Ending {
     grant: Option<Grant>,
     token: Option<OpaqueToken>,
+    /// Whether it is good, and nothing of it is kept here that could be ended.
+    is_out_of_reach: bool,
+}
+
+/// RFC 7009 2.2.1: a revocation that the server cannot make is not to be taken for made.
+fn out_of_reach() -> OAuthError {
+    OAuthError::new(
+        ErrorCode::UnsupportedTokenType,
+        "token: a signed token of client_credentials cannot be revoked and ends by itself within minutes; a client that \
+         registers access_token_strategy opaque gets tokens that can",
+    )
 }
 
 impl Ending {
     /// What `text` stands for, as far as it is `client`'s.
-    async fn of(app: &App, reads: &mut Reads<'_>, client: &Client, text: &str) -> Result<Self, StoreError> {
+    async fn of(
+        app: &App,
+        exchange: &Exchange,
+        reads: &mut Reads<'_>,
+        client: &Client,
+        text: &str,
+    ) -> Result<Self, StoreError> {
+        let mut is_out_of_reach = false;
         let (id, token) = match RefreshToken::parse(text) {
             Some(token) => (Some(token.grant()), None),
             None => match access_token(app, reads, text).await? {
-                Some((claims, token)) if claims.client() == client.id => (claims.grant().cloned(), token),
+                Some((claims, token)) if claims.client() == client.id => {
+                    is_out_of_reach = token.is_none() && claims.grant().is_none() && !claims.has_expired(exchange.now);
+                    (claims.grant().cloned(), token)
+                }
                 _ => return Ok(Self::default()),
             },
         };
@@ -254,7 +281,11 @@ impl Ending {
             None => None,
         };
         let grant = grant.filter(|grant| grant.authorization.client == client.id && !grant.revoked);
-        Ok(Self { grant, token })
+        Ok(Self {
+            grant,
+            token,
+            is_out_of_reach,
+        })
     }
 
     /// Writes the end; says what ended, if anything did.

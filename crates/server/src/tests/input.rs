@@ -724,6 +724,20 @@ async fn endpoints_that_take_tokens_name_what_is_wrong() {
         "RFC 6750 3.1: more than one way to send the token"
     );
     assert_error(&answer, "invalid_request", "access_token", "both");
+    let code = code(&mut alice, &id, &[]).await;
+    let good = format!(
+        "Bearer {}",
+        text(&flow::redeem(&mut alice, &id, &code).await, "access_token")
+    );
+    for (second, status) in [(None, StatusCode::OK), (Some("Bearer a"), StatusCode::UNAUTHORIZED)] {
+        let headers: Vec<_> = [Some(good.as_str()), second]
+            .into_iter()
+            .flatten()
+            .map(|value| ("authorization", value))
+            .collect();
+        let answer = alice.send(Method::GET, "/userinfo", &headers, "").await;
+        assert_eq!(answer.status, status, "{second:?}");
+    }
     let in_query = alice.get("/userinfo?access_token=a").await;
     assert_eq!(in_query.status, StatusCode::UNAUTHORIZED);
 }

@@ -167,6 +167,38 @@ async fn a_machines_opaque_token_can_be_revoked_and_falls_with_its_owners_grant(
 }
 
 #[tokio::test]
+async fn a_machines_signed_token_cannot_be_revoked_and_nobody_is_told_that_it_was() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let key = client_auth::Key::es256();
+    let made = client_auth::registered_with(&mut alice, &key, &json!({})).await;
+    let id = made["client_id"].as_str().unwrap();
+    let other = client_auth::registered_with(&mut alice, &key, &json!({})).await;
+    let ask = [("grant_type", "client_credentials"), ("resource", RESOURCE)];
+    let ask = client_auth::with(&ask, &key.assertion(&rig, id, "1"));
+    let access = text(&alice.send(Method::POST, "/token", &[FORM], ask).await, "access_token");
+    let end = |client: &str, jti: &str| client_auth::with(&[("token", &access)], &key.assertion(&rig, client, jti));
+
+    let refused = alice.send(Method::POST, "/revoke", &[FORM], end(id, "2")).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+    assert_eq!(refused.json()["error"], "unsupported_token_type");
+    let again = alice.send(Method::POST, "/revoke", &[FORM], end(id, "2")).await;
+    assert_eq!(
+        again.status,
+        StatusCode::UNAUTHORIZED,
+        "the assertion is spent all the same"
+    );
+    let mut server = mcp_server(&rig).await;
+    assert_eq!(introspect(&mut server, &access).await["active"], json!(true));
+    let foreign = other["client_id"].as_str().unwrap();
+    let of_another = alice.send(Method::POST, "/revoke", &[FORM], end(foreign, "3")).await;
+    assert_eq!(of_another.status, StatusCode::OK, "it is not told what it is");
+    rig.seconds.fetch_add(300, Relaxed);
+    let over = alice.send(Method::POST, "/revoke", &[FORM], end(id, "4")).await;
+    assert_eq!(over.status, StatusCode::OK, "{}", over.text);
+}
+
+#[tokio::test]
 async fn a_default_resource_stands_in_for_none_is_shown_and_needs_the_same_rules() {
     let rig = Rig::start(config()).await;
     let node = alice();
