@@ -21,7 +21,7 @@ use crate::{
     claims::{self, Place},
     client::Client,
     error::{ErrorCode, OAuthError},
-    grant::{Authorization, Code, Grant, GrantId},
+    grant::{Authorization, Code, Grant},
     opaque::NewAccessToken,
     params::Params,
     publish,
@@ -76,6 +76,8 @@ pub struct Tokens {
     pub refresh: Option<Zeroizing<String>>,
     /// What was granted.
     pub scopes: Vec<String>,
+    /// How long the access token is good.
+    pub expires_in: Duration,
 }
 
 /// The body of a successful answer (RFC 6749 5.1).
@@ -190,8 +192,7 @@ fn narrowed_resources(params: &Params, granted: &[Resource]) -> Result<Vec<Resou
 
 /// What one set of tokens is made of.
 struct Making<'a> {
-    authorization: &'a Authorization,
-    grant: &'a GrantId,
+    grant: &'a Grant,
     scopes: Vec<String>,
     resources: &'a [Resource],
     live: &'a Caller,
@@ -201,10 +202,13 @@ struct Making<'a> {
 impl Making<'_> {
     fn tokens(self, refresh: Option<Zeroizing<String>>, rng: &mut dyn RngCore) -> Tokens {
         let Asking { rules, now, caller, .. } = *self.asking;
-        let authorization = self.authorization;
+        let authorization = &self.grant.authorization;
+        // Nothing of a grant is good when that has ended.
+        let ends = (now + rules.access_lifetime).min(self.grant.expires_at);
         let mut access = access_claims(rules, &authorization.subject, self.resources, &self.scopes, now, rng);
         access.insert("client_id".into(), Value::from(authorization.client.as_str()));
-        access.insert("gid".into(), Value::from(self.grant.as_str()));
+        access.insert("gid".into(), Value::from(self.grant.id.as_str()));
+        access.insert("exp".into(), Value::from(ends.unix_timestamp()));
         access.insert(
             "auth_time".into(),
             Value::from(authorization.auth_time.unix_timestamp()),
@@ -214,16 +218,17 @@ impl Making<'_> {
             .scopes
             .iter()
             .any(|scope| scope == "openid")
-            .then(|| self.id_claims(rules, now));
+            .then(|| self.id_claims(rules, now, ends));
         Tokens {
-            access: NewAccessToken::of(access, self.asking.client, now + rules.access_lifetime, rng),
+            access: NewAccessToken::of(access, self.asking.client, ends, rng),
             id,
             refresh,
+            expires_in: ends - now,
             scopes: self.scopes,
         }
     }
 
-    fn id_claims(&self, rules: &Rules, now: OffsetDateTime) -> Map<String, Value> {
+    fn id_claims(&self, rules: &Rules, now: OffsetDateTime, ends: OffsetDateTime) -> Map<String, Value> {
         let mut id = claims::about(
             self.live,
             &self.scopes,
@@ -231,15 +236,12 @@ impl Making<'_> {
             &rules.claims,
             Place::IdToken,
         );
-        let authorization = self.authorization;
+        let authorization = &self.grant.authorization;
         id.insert("iss".into(), Value::from(rules.authorize.issuer.as_str()));
         id.insert("sub".into(), Value::from(authorization.subject.sub()));
         id.insert("aud".into(), Value::from(authorization.client.as_str()));
         id.insert("iat".into(), Value::from(now.unix_timestamp()));
-        id.insert(
-            "exp".into(),
-            Value::from((now + rules.access_lifetime).unix_timestamp()),
-        );
+        id.insert("exp".into(), Value::from(ends.unix_timestamp()));
         id.insert(
             "auth_time".into(),
             Value::from(authorization.auth_time.unix_timestamp()),

@@ -211,8 +211,7 @@ fn issue(
         }),
     };
     let making = Making {
-        authorization,
-        grant: &grant.id,
+        grant: &grant,
         scopes,
         resources: &resources,
         live,

@@ -91,6 +91,7 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         }),
         id: None,
         refresh: None,
+        expires_in: rules.access_lifetime,
         scopes,
     })
 }

@@ -245,8 +245,7 @@ fn tokens(
     let scopes = narrowed_scopes(params, authorization.scopes.as_slice(), allowed)?;
     let live = live.ok_or_else(|| OAuthError::new(ErrorCode::InvalidGrant, "the user who consented is gone"))?;
     let making = Making {
-        authorization,
-        grant: &grant.id,
+        grant,
         scopes,
         resources: &resources,
         live,

@@ -85,7 +85,7 @@ async fn answer(
             // Made of nothing but the netmap, and for another node than the caller perhaps.
             app.doubts.add(&machine.subject.node_id);
         }
-        let reply = signed(app, &signer, *tokens).await.map_err(Failure::from)?;
+        let reply = signed(&signer, *tokens).await.map_err(Failure::from)?;
         event::decided(
             EVENT,
             caller,
@@ -237,7 +237,7 @@ fn transaction(
     Ok(Some(txn))
 }
 
-async fn signed(app: &App, signer: &Arc<Signer>, tokens: Tokens) -> Result<Reply, SignError> {
+async fn signed(signer: &Arc<Signer>, tokens: Tokens) -> Result<Reply, SignError> {
     let access_token = match &tokens.access {
         NewAccessToken::Jwt(claims) => Zeroizing::new(signer.sign(Type::AccessToken, claims).await?),
         NewAccessToken::Opaque { secret, .. } => Zeroizing::new(secret.reveal().to_owned()),
@@ -254,7 +254,7 @@ async fn signed(app: &App, signer: &Arc<Signer>, tokens: Tokens) -> Result<Reply
         &Response {
             access_token: &access_token,
             token_type: "Bearer",
-            expires_in: app.tokens.access_lifetime.whole_seconds(),
+            expires_in: tokens.expires_in.whole_seconds(),
             scope: tokens.scopes.join(" "),
             id_token: id_token.as_deref(),
             refresh_token: tokens.refresh.as_deref().map(String::as_str),

@@ -79,13 +79,24 @@ async fn token_theft_from_the_store_gets_hashes() {
 #[tokio::test]
 async fn refresh_tokens_end_with_the_grants_lifetime_however_often_they_rotate() {
     let (rig, mut alice, id) = alices_client().await;
-    let code = code(&mut alice, &id, &[]).await;
+    let code = code(&mut alice, &id, &[("scope", "openid")]).await;
     let mut token = text(&redeem(&mut alice, &id, &code).await, "refresh_token");
     for _ in 0..29 {
         rig.seconds.fetch_add(24 * 3600, Relaxed);
         token = text(&refresh(&mut alice, &id, &token).await, "refresh_token");
     }
-    rig.seconds.fetch_add(24 * 3600, Relaxed);
+    rig.seconds.fetch_add(24 * 3600 - 60, Relaxed);
+    let last = refresh(&mut alice, &id, &token).await;
+    token = text(&last, "refresh_token");
+    assert_eq!(last.json()["expires_in"], 60, "no access outlives it either");
+    for name in ["access_token", "id_token"] {
+        assert_eq!(
+            claims(&text(&last, name))["exp"],
+            rig.now().unix_timestamp() + 60,
+            "{name}"
+        );
+    }
+    rig.seconds.fetch_add(60, Relaxed);
     assert_eq!(error(&refresh(&mut alice, &id, &token).await), "invalid_grant");
 }
 
