@@ -312,9 +312,6 @@ pub struct Writes {
     pub code: Option<CodeEnd>,
     /// The grant, new, rotated or revoked.
     pub grant: Option<Box<Grant>>,
-    /// Whether the answer tells of what was read, which therefore has to be on disk before it: another request may have
-    /// written it this moment.
-    pub tells_of_reads: bool,
 }
 
 /// How a code ends.

@@ -81,7 +81,6 @@ pub fn redeem(
             writes: Writes {
                 code: Some(CodeEnd::Redeemed(Box::new(code))),
                 grant: Some(Box::new(grant)),
-                ..Writes::default()
             },
             tokens: Box::new(tokens),
         },
@@ -91,7 +90,7 @@ pub fn redeem(
             error,
             writes: Writes {
                 code: Some(CodeEnd::Spent(Box::new(Code { spent: true, ..code }))),
-                ..Writes::default()
+                grant: None,
             },
             suspicious: false,
         },
@@ -105,8 +104,8 @@ fn redeemed_before(asking: &Asking<'_>, grant: Grant) -> Outcome {
         Ok(()) => suspicious(
             wrong(),
             Writes {
+                code: None,
                 grant: Some(Box::new(Grant { revoked: true, ..grant })),
-                ..Writes::default()
             },
         ),
     }

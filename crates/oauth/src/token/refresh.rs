@@ -151,8 +151,8 @@ pub fn refresh(asking: &Asking<'_>, token: &RefreshToken, grant: Option<Grant>, 
                 "the refresh token was used before, so everything that came of its authorization is revoked; authorize again",
             ),
             writes: Writes {
+                code: None,
                 grant: Some(Box::new(Grant { revoked: true, ..grant })),
-                ..Writes::default()
             },
             suspicious: true,
         },
@@ -202,8 +202,8 @@ fn rotate(
     grant.refresh = Some(rotation);
     Outcome::Issued {
         writes: Writes {
+            code: None,
             grant: Some(Box::new(grant)),
-            ..Writes::default()
         },
         tokens: Box::new(tokens),
     }
@@ -213,11 +213,7 @@ fn rotate(
 fn again(asking: &Asking<'_>, grant: &Grant, token: &RefreshToken, rng: &mut dyn RngCore) -> Outcome {
     match tokens(asking, grant, token, rng) {
         Ok(tokens) => Outcome::Issued {
-            // A power cut must not make it one that nobody gave.
-            writes: Writes {
-                tells_of_reads: true,
-                ..Writes::default()
-            },
+            writes: Writes::default(),
             tokens: Box::new(tokens),
         },
         Err(error) => error.into(),

@@ -219,8 +219,9 @@ async fn end(
         if let Some(reason) = reason {
             let audit = AuditRecord::by(caller, "grant_revoked", &exchange.request_id, exchange.now);
             txn.audit(&audit.about(&client.id).with_detail(reason))?;
+        } else if !authenticated.must_be_spent() {
+            return Ok(());
         }
-        // Also where nothing is written: that the grant has ended may not be on disk yet.
         match app.store.commit(txn).await {
             Ok(_) => {
                 if let Some(refusal) = refusal {

@@ -183,7 +183,7 @@ async fn below_ceiling(reads: &Reads<'_>, outcome: Outcome) -> Result<Outcome, S
     Ok(outcome)
 }
 
-/// What is to be stored; nothing when nothing changed that has to be on disk.
+/// What is to be stored; nothing when nothing changed.
 fn transaction(
     reads: Reads<'_>,
     exchange: &Exchange,
@@ -196,7 +196,7 @@ fn transaction(
     let opaque = result.as_ref().ok().and_then(|tokens| tokens.access.record());
     let first_use = authenticated.client.unused_until.filter(|_| result.is_ok());
     let unchanged = writes.code.is_none() && writes.grant.is_none() && opaque.is_none() && first_use.is_none();
-    if unchanged && !suspicious && !writes.tells_of_reads && !authenticated.must_be_spent() {
+    if unchanged && !suspicious && !authenticated.must_be_spent() {
         return Ok(None);
     }
     let client = &authenticated.client;

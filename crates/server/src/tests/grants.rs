@@ -129,23 +129,6 @@ async fn a_redeemed_code_leaves_one_record_and_one_audit_record_and_a_refresh_no
 }
 
 #[tokio::test]
-async fn what_another_request_wrote_this_moment_is_told_once_it_is_on_disk() {
-    let (rig, mut alice, id, first) = granted(&alice()).await;
-    tickets::at_rest(&mut alice).await;
-    let second = text(&refresh(&mut alice, &id, &first).await, "refresh_token");
-    let before = tickets::commit(&rig).await;
-    assert_eq!(text(&refresh(&mut alice, &id, &first).await, "refresh_token"), second);
-    // A commit of what was read only: it is answered behind those whose writes were read.
-    assert_eq!(tickets::commit(&rig).await, before + 2, "the successor is on disk");
-    let revoke = form(&[("client_id", &id), ("token", &second)]);
-    for _ in 0..2 {
-        let before = tickets::commit(&rig).await;
-        alice.send(Method::POST, "/revoke", &[FORM], revoke.clone()).await;
-        assert_eq!(tickets::commit(&rig).await, before + 2, "the end is on disk");
-    }
-}
-
-#[tokio::test]
 async fn a_code_redeemed_elsewhere_has_an_entry_for_that_node_only() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;

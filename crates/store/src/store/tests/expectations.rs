@@ -1,17 +1,14 @@
-//! How the writer checks what a transaction expects, and what its answer says about what was only read.
+//! How the writer checks what a transaction expects.
 
-use parking_lot::{Condvar, Mutex};
-use tokio::task::JoinHandle;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::backend::Change;
 
-/// Passes everything on to a backend, remembers what was searched there, and holds syncs up when told to.
+/// Passes everything on to a backend, and remembers what was searched there.
 struct Watched<B> {
     inner: B,
     searched: Mutex<Vec<Vec<u8>>>,
-    held: Mutex<bool>,
-    released: Condvar,
 }
 
 impl<B: Backend> Watched<B> {
@@ -19,16 +16,9 @@ impl<B: Backend> Watched<B> {
         let watched = Arc::new(Self {
             inner,
             searched: Mutex::default(),
-            held: Mutex::new(false),
-            released: Condvar::new(),
         });
         let store = Store::start(Arc::clone(&watched) as Arc<dyn Backend>).unwrap();
         (watched, store)
-    }
-
-    fn hold(&self, held: bool) {
-        *self.held.lock() = held;
-        self.released.notify_all();
     }
 
     /// Whether the commit of `txn` was made, and whether the record of this id was searched in the backend for it.
@@ -67,12 +57,6 @@ impl<B: Backend> Backend for Watched<B> {
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.inner.apply(changes)
-    }
-
-    fn sync(&self) -> Result<(), StoreError> {
-        let mut held = self.held.lock();
-        self.released.wait_while(&mut held, |held| *held);
-        self.inner.sync()
     }
 
     fn tidy(&self) -> Result<(), StoreError> {
@@ -176,27 +160,4 @@ async fn a_change_is_a_conflict_whichever_layer_has_it_and_after_it_has_moved() 
             assert!(watched.commit(&store, again, id).await.0);
         }
     }
-}
-
-#[tokio::test]
-async fn a_transaction_that_only_expects_is_acknowledged_when_what_it_read_is_on_disk() {
-    let (watched, store) = Watched::over(Memory::default());
-    watched.hold(true);
-    let commit = |txn: Txn| -> JoinHandle<bool> {
-        let store = store.clone();
-        tokio::spawn(async move { store.commit(txn).await.is_ok() })
-    };
-    let mut txn = Txn::new();
-    txn.put(&note("a", "1")).unwrap();
-    let written = commit(txn);
-    while text_of(&store, "a").await.is_none() {
-        tokio::task::yield_now().await;
-    }
-    let mut reads = store.reads();
-    reads.get::<Note>("a").await.unwrap();
-    let read = commit(reads.into_txn());
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    assert!(!written.is_finished() && !read.is_finished());
-    watched.hold(false);
-    assert!(written.await.unwrap() && read.await.unwrap());
 }
