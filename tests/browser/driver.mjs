@@ -108,6 +108,8 @@ const remember = async (link = web()) => {
   await visit.getByRole("checkbox").check();
   await visit.getByRole("button", { name: "Continue as alice" }).click();
   await until(() => answers.length > 0);
+  // Nobody is there, and Chromium would try again after a while.
+  await visit.close();
 };
 // The application is a page on this computer, and pushes what it asks for; the link that is left to open.
 const push = async (client_id, redirect_uri) => {
