@@ -330,6 +330,14 @@ impl Telling<'_> {
             let place = resource.map_or("login", Resource::as_str);
             let what = format!("have the scope {scope} for {place}");
             match ruling.scopes.get(index) {
+                Some(Err(Denied::NoRule)) if ruling.whole == Err(Denied::NoRule) => {
+                    return no(
+                        Kind::Scope,
+                        scope,
+                        &format!("it goes with {place}, which no rule allows"),
+                        Vec::new(),
+                    );
+                }
                 Some(Err(denied)) => {
                     let rule = json!({ "countersign": {
                         "users": self.question.subject.names(),

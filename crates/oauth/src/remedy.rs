@@ -48,6 +48,19 @@ impl Remedy {
         )
     }
 
+    /// What is written there now or is to be, in the order in which people write it.
+    pub fn lines(&self) -> Vec<String> {
+        let text = if self.add.is_null() { &self.change } else { &self.add };
+        match text {
+            Value::String(line) => vec![line.clone()],
+            Value::Object(grant) if grant.contains_key("app") => vec![
+                format!(r#"{{"src": {}, "dst": {},"#, text["src"], text["dst"]),
+                format!(r#" "app": {}}}"#, text["app"]),
+            ],
+            other => vec![other.to_string()],
+        }
+    }
+
     /// A rule of the tailnet policy that stands in the way.
     pub fn rule(number: usize, effect: &str, text: &str) -> Self {
         let rule = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
@@ -56,5 +69,31 @@ impl Remedy {
             add: Value::Null,
             change: rule,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_is_shown_as_people_write_it() {
+        let names = |name: &str| [name.to_owned()];
+        let grant = Remedy::grant("…", &names("alice@"), &names("tag:idp"), &json!({ "allow_dcr": true }));
+        assert_eq!(
+            grant.lines(),
+            [
+                r#"{"src": ["alice@"], "dst": ["tag:idp"],"#,
+                r#" "app": {"tailscale.com/cap/tsidp":[{"allow_dcr":true}]}}"#
+            ]
+        );
+        assert_eq!(
+            Remedy::setting("…", "require_grant = false").lines(),
+            ["require_grant = false"]
+        );
+        assert_eq!(
+            Remedy::rule(1, "mend it", r#"{"deny":true}"#).lines(),
+            [r#"{"deny":true}"#]
+        );
     }
 }

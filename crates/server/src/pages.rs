@@ -115,10 +115,13 @@ pub(crate) fn trust(issuer: &Issuer, fingerprint: &str) -> Markup {
                 dl {
                     dt { "curl" } dd { code { "curl --cacert countersign-root.pem …" } }
                     dt { "Node.js" } dd { code { "NODE_EXTRA_CA_CERTS=countersign-root.pem" } }
-                    dt { "Python" } dd { code { "SSL_CERT_FILE=countersign-root.pem" } }
+                    dt { "Python" } dd { code { "SSL_CERT_FILE=countersign-root.pem" } ", with requests " code { "REQUESTS_CA_BUNDLE=…" } }
                     dt { "Go" } dd { code { "SSL_CERT_FILE=countersign-root.pem" } }
                 }
-                p.note { "The same file is at " code { (url) } "." }
+                p.note {
+                    "httpx and requests then trust this root alone: where the program talks to others too, put the system's roots into \
+                     the same file. The root is also at " code { (url) } "."
+                }
             }
         },
     )
@@ -228,10 +231,15 @@ pub(crate) fn refusal(reason: &str, request_id: &str) -> Markup {
             h1 { "This did not work" }
             section {
                 p.plain.warning { (sentence(reason)) }
-                p.note { "If you ask whoever runs this server about it, name the request: " code { (request_id) } "." }
+                (name_of_request(request_id))
             }
         },
     )
+}
+
+/// What makes the request found in the log, for whoever is asked about it.
+fn name_of_request(id: &str) -> Markup {
+    html! { p.note { "If you ask whoever runs this server about it, name the request: " code { (id) } "." } }
 }
 
 fn sentence(reason: &str) -> String {

@@ -10,7 +10,6 @@ use countersign_oauth::{
     remedy::Remedy,
 };
 use countersign_server::ExplainQuery;
-use serde_json::Value;
 
 use super::{asked, harmless, print};
 use crate::{
@@ -87,7 +86,7 @@ fn answer(text: &mut String, step: &Step) {
         Kind::Resource => "resource",
         Kind::Scope => "scope",
     };
-    let about = if step.about.is_empty() {
+    let about = if step.why.contains(&step.about) {
         String::new()
     } else {
         format!("{}: ", harmless(&step.about))
@@ -103,11 +102,12 @@ fn answer(text: &mut String, step: &Step) {
 }
 
 fn change(text: &mut String, remedy: &Remedy) {
-    let _ = writeln!(text, "       to change that, in {}:", harmless(&remedy.place));
-    let lines = match [&remedy.add, &remedy.change].into_iter().find(|value| !value.is_null()) {
-        None => return,
-        Some(Value::String(line)) => line.clone(),
-        Some(rule) => rule.to_string(),
+    let place = match remedy.place.split_once(": ").filter(|_| !remedy.add.is_null()) {
+        Some((place, effect)) => format!("{place}, this {effect}"),
+        None => remedy.place.to_string(),
     };
-    let _ = writeln!(text, "         {}", harmless(&lines));
+    let _ = writeln!(text, "       in {}:", harmless(&place));
+    for line in remedy.lines() {
+        let _ = writeln!(text, "         {}", harmless(&line));
+    }
 }

@@ -105,11 +105,11 @@ const fn mark(allowed: bool) -> &'static str {
 
 const fn title(kind: Kind) -> &'static str {
     match kind {
-        Kind::Identity => "The node is believed",
-        Kind::Registration => "It may register clients",
-        Kind::Client => "It may use the client",
-        Kind::Login => "It may log in",
-        Kind::Resource => "It may use the resource",
-        Kind::Scope => "It may have the scope",
+        Kind::Identity => "Identity",
+        Kind::Registration => "Registering clients",
+        Kind::Client => "Using the client",
+        Kind::Login => "Logging in",
+        Kind::Resource => "Using the resource",
+        Kind::Scope => "Having the scope",
     }
 }

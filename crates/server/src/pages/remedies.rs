@@ -2,9 +2,8 @@
 
 use countersign_oauth::{publish::Unpublished, remedy::Remedy};
 use maud::{Markup, html};
-use serde_json::Value;
 
-use super::layout;
+use super::{layout, name_of_request};
 
 /// The client belongs to somebody else: who registered it, and how it gets published.
 pub(crate) fn unpublished(whose: &Unpublished, servers: &[String], request_id: &str) -> Markup {
@@ -12,7 +11,7 @@ pub(crate) fn unpublished(whose: &Unpublished, servers: &[String], request_id: &
         "Not published",
         &html! {
             h1 { "This application is not published" }
-            p.lead { "Only " strong { (whose.user) } " can use it until an administrator publishes it." }
+            p.lead { "Only " strong { (whose.user) } " can use it until it is published." }
             section {
                 h2 { "What is known about it" }
                 dl {
@@ -26,7 +25,7 @@ pub(crate) fn unpublished(whose: &Unpublished, servers: &[String], request_id: &
                 h2 { "How it gets published" }
                 p.plain { "One of these is enough. Whoever runs this server or the tailnet can do it." }
                 (list(&whose.remedies(servers)))
-                p.note { "The server's log says more under " code { (request_id) } "." }
+                (name_of_request(request_id))
             }
         },
     )
@@ -37,15 +36,7 @@ pub(super) fn list(remedies: &[Remedy]) -> Markup {
     html! {
         @for remedy in remedies {
             h3.sentence { (remedy.place) }
-            pre { (text(if remedy.add.is_null() { &remedy.change } else { &remedy.add })) }
+            pre { (remedy.lines().join("\n")) }
         }
-    }
-}
-
-/// A line as it is, a rule as JSON.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(line) => line.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
     }
 }

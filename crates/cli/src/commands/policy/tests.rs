@@ -58,8 +58,9 @@ REFUSED: alice on laptop.example.ts.net (n1), 1 rule granted
        rule 1 of 1 that the tailnet policy grants this node on this server:
          {\"allow_dcr\":true}
   no   resource  https://mcp.example: no rule allows ?[2Jalice
-       to change that, in the tailnet policy, in \"grants\": lets alice use it:
-         {\"app\":{\"tailscale.com/cap/tsidp\":[{\"users\":[\"alice\"]}]},\"dst\":[\"tag:idp\"],\"src\":[\"alice@\"]}
+       in the tailnet policy, in \"grants\", this lets alice use it:
+         {\"src\": [\"alice@\"], \"dst\": [\"tag:idp\"],
+          \"app\": {\"tailscale.com/cap/tsidp\":[{\"users\":[\"alice\"]}]}}
 ";
     assert_eq!(render(&[explained]), expected);
 }

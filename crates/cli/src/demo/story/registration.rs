@@ -2,7 +2,9 @@
 
 use std::io;
 
+use countersign_oauth::remedy::Remedy;
 use hyper::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Stage, words};
@@ -51,12 +53,10 @@ pub(super) async fn bob_is_refused<W: io::Write>(stage: &Stage, out: &mut Transc
         words::wrap(text, words::WRAP).iter().for_each(|line| out.note(line));
     };
     note(out, answer.field("error_description"));
-    for remedy in answer.body["remedies"].as_array().into_iter().flatten() {
-        note(
-            out,
-            &format!("remedy: {}", remedy["place"].as_str().unwrap_or_default()),
-        );
-        for line in words::remedy(&remedy["add"]) {
+    let remedies = Vec::<Remedy>::deserialize(&answer.body["remedies"]).unwrap_or_default();
+    for remedy in &remedies {
+        note(out, &format!("remedy: {}", remedy.place));
+        for line in remedy.lines() {
             out.note(format_args!("    {line}"));
         }
     }

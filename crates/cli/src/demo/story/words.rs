@@ -1,7 +1,5 @@
 //! Fitting words into the transcript's columns.
 
-use serde_json::Value;
-
 /// Where words below a step are broken.
 pub(super) const WRAP: usize = 75;
 
@@ -41,23 +39,6 @@ pub(super) fn columns<N: AsRef<str>>(facts: &[(N, String)]) -> Vec<String> {
 pub(super) fn short(text: &str) -> String {
     let start: String = text.chars().take(12).collect();
     format!("{start}…")
-}
-
-/// What to add to a policy or a file, in the words and the order in which people write it.
-pub(super) fn remedy(add: &Value) -> Vec<String> {
-    if let Some(text) = add.as_str() {
-        return vec![text.to_owned()];
-    }
-    if [&add["src"], &add["dst"], &add["app"]]
-        .iter()
-        .any(|part| part.is_null())
-    {
-        return vec![add.to_string()];
-    }
-    vec![
-        format!(r#"{{"src": {}, "dst": {},"#, add["src"], add["dst"]),
-        format!(r#" "app": {}}}"#, add["app"]),
-    ]
 }
 
 #[cfg(test)]
