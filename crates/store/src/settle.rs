@@ -18,8 +18,11 @@ use crate::{
     store::Meta,
 };
 
-/// Records of one step: what one lock of the database holds up.
+/// Records of one step, and bytes from which on it takes no more. Each is synced: sled writes over a segment of its log once
+/// what it held stands in a later one and 512 KiB more were written, and does not see to it that a file which grew keeps
+/// its new length. A step writes less than that.
 const STEP: usize = 128;
+const STEP_BYTES: usize = 64 << 10;
 
 /// Where the layers go, and the files that say how far they got.
 pub(crate) struct Settler {
@@ -43,13 +46,19 @@ impl Settler {
         let mut bundle = Bundle::default();
         let mut bundles = Vec::new();
         let mut step = Vec::with_capacity(STEP);
+        let mut bytes = 0;
         for (key, value) in layer.iter() {
             match Bundle::position(key).zip(value) {
                 Some((position, line)) => bundles.extend(bundle.add(position, line)),
-                None => step.push((key, value)),
+                None => {
+                    bytes += key.len() + value.map_or(0, <[u8]>::len);
+                    step.push((key, value));
+                }
             }
-            if step.len() == STEP {
+            if step.len() == STEP || bytes >= STEP_BYTES {
                 database.apply(step.drain(..))?;
+                database.sync()?;
+                bytes = 0;
             }
         }
         bundles.extend(bundle.end());

@@ -82,6 +82,15 @@ async fn stopping_lets_requests_finish_and_ends_idle_connections() {
     stopped.unwrap().unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_store_that_writes_no_more_stops_the_server() {
+    let rig = Rig::start(config()).await;
+    rig.store.close().await;
+    let stopped = tokio::time::timeout(Duration::from_secs(2), rig.task).await;
+    let error = stopped.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, crate::ServeError::Store(_)), "{error}");
+}
+
 /// A request that has begun and goes on until this is dropped.
 async fn unfinished(rig: &Rig, node: &Node) -> DuplexStream {
     let mut slow = rig.connect(node).await;

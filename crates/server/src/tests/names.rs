@@ -21,6 +21,24 @@ async fn only_the_issuers_name_is_served() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_two_hosts_is_sent_to_none() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&Node::alice()).await;
+    for (target, hosts) in [
+        ("/", [HOST, "evil.example"].as_slice()),
+        ("/", &[HOST, HOST]),
+        ("http://idp.example.ts.net/", &["evil.example"]),
+    ] {
+        let mut request = Request::get(target);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let answer = alice.try_send(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{target} {hosts:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_short_name_leads_people_on_and_programs_nowhere() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&Node::alice()).await;

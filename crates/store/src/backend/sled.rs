@@ -31,7 +31,13 @@ pub(crate) struct Sled {
     path: PathBuf,
     /// Up to which number the files of large pages are synced.
     synced: Mutex<Option<i64>>,
+    /// Called in each sync: when all is written and nothing synced yet (`false`), and at its end.
+    #[cfg(test)]
+    watch: Mutex<Option<Watch>>,
 }
+
+#[cfg(test)]
+type Watch = Box<dyn Fn(bool) + Send>;
 
 /// How often, and how long after one another, a locked database is tried.
 const UNLOCK_LOOKS: u32 = 50;
@@ -69,6 +75,8 @@ impl Sled {
             file,
             path: path.to_owned(),
             synced: Mutex::default(),
+            #[cfg(test)]
+            watch: Mutex::default(),
         })
     }
 
@@ -103,6 +111,8 @@ impl Sled {
     /// Returns when everything that was applied survives a power cut.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush()?;
+        #[cfg(test)]
+        self.tell(false);
         let (blobs, last) = self.new_blobs()?;
         for blob in &blobs {
             match File::open(blob).and_then(|file| file.sync_all()) {
@@ -115,7 +125,17 @@ impl Sled {
             File::open(self.path.join(BLOBS))?.sync_all()?;
         }
         *self.synced.lock() = last;
-        Ok(self.file.sync_data()?)
+        self.file.sync_data()?;
+        #[cfg(test)]
+        self.tell(true);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn tell(&self, done: bool) {
+        if let Some(watch) = &*self.watch.lock() {
+            watch(done);
+        }
     }
 
     /// The files of large pages that were not synced yet, and the highest number that sled gave to one.

@@ -153,12 +153,14 @@ fn a_move_that_fails_stops_what_comes_and_loses_nothing() {
     std::fs::create_dir(&obstacle).unwrap();
     turn(&buffered);
     let mut refused = Err(StoreError::Stopped);
-    for round in 0.. {
+    // Long before the next layer is full.
+    for round in 0..1000 {
         let key = format!("k2-{round:05}");
         refused = buffered.apply(vec![(key.into(), Some("acknowledged".into()))]);
         if refused.is_err() {
             break;
         }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     assert!(refused.is_err());
     let acknowledged = keys(&buffered);
