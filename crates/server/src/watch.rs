@@ -38,8 +38,10 @@ use crate::{app::App, clock, counters::bump};
 
 /// Rules end by themselves and a look may have failed: everything is compared this often, whatever happens.
 const EVERY: Duration = Duration::from_secs(60);
-/// Records that are read and ended at once.
+/// Records that are read at once.
 const PAGE: usize = 100;
+/// What is ended at once, in bytes: each write is synced to disk, which takes as long as to judge a hundred records.
+const WRITE: usize = 1 << 20;
 /// After that many walks over a node whose records keep moving, the rest is left to the next change or minute.
 const ROUNDS: usize = 8;
 /// Nodes whose facts are kept between two records.
@@ -281,8 +283,9 @@ impl Watcher {
                 if let Some(gone) = self.look_into(node, found.kind, &found.id, now, batch).await? {
                     // Spent or ended meanwhile; what it became stands elsewhere. A consent may be given again.
                     batch.again.insert(node.to_owned());
-                    batch.txn.append(gone);
-                    batch.txn.forget_resting(node, found);
+                    let mut txn = gone;
+                    txn.forget_resting(node, found);
+                    self.add(txn, batch).await?;
                 }
             }
             // However much rests on a node: others are served meanwhile.
@@ -340,14 +343,22 @@ impl Watcher {
             Sight::Lost(mut loss) => {
                 batch.nodes.insert(node.to_owned());
                 batch.records.insert(name);
-                batch.txn.append(loss.take());
+                let txn = loss.take();
                 batch.losses.push(*loss);
+                self.add(txn, batch).await?;
             }
         }
-        if batch.losses.len() >= PAGE {
+        Ok(None)
+    }
+
+    /// Writes what was found once it is enough.
+    async fn add(&self, txn: Txn, batch: &mut Batch) -> Result<(), StoreError> {
+        batch.bytes += txn.bytes();
+        batch.txn.append(txn);
+        if batch.bytes >= WRITE {
             self.flush(batch).await?;
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Writes what was found, all of it or nothing.
@@ -356,6 +367,7 @@ impl Watcher {
         let losses = std::mem::take(&mut batch.losses);
         let nodes = std::mem::take(&mut batch.nodes);
         batch.records.clear();
+        batch.bytes = 0;
         if txn.is_empty() {
             return Ok(());
         }
@@ -412,6 +424,8 @@ impl Watcher {
 #[derive(Default)]
 struct Batch {
     txn: Txn,
+    /// How long it is.
+    bytes: usize,
     losses: Vec<Loss>,
     /// Which records are in it, by table and id.
     records: BTreeSet<(u8, String)>,

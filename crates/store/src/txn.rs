@@ -144,8 +144,8 @@ impl Txn {
         Ok(())
     }
 
-    /// Bytes that it takes in the journal, about.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes that it takes in the journal, about. A transaction of more than 3 MiB is refused.
+    pub fn bytes(&self) -> usize {
         let changes = self.changes.iter().map(|(key, write)| match write {
             Write::Put(body) => ENTRY + key.as_bytes().len() + body.len(),
             Write::Delete | Write::Ensure => ENTRY + key.as_bytes().len(),

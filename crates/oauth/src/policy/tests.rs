@@ -398,6 +398,15 @@ fn introspection_is_for_the_holder_or_the_client_that_is_named() {
     assert_eq!(may(Some("other"), "https://b.example"), Err(Denied::NoRule));
     assert_eq!(may(Some("gateway"), "https://b.example"), Ok(Ground::Rule(2)));
     assert_eq!(may(Some("gateway"), "https://c.example"), Err(Denied::NoRule));
+    let denied = Policy::parse([
+        r#"{"countersign":{"introspect":["*"]}}"#,
+        r#"{"countersign":{"deny":true,"users":["tag:gw"]}}"#,
+    ]);
+    let resource = Resource::parse("https://a.example").unwrap();
+    assert_eq!(
+        denied.may_introspect(&names("tag:gw"), None, &resource, NOW),
+        Err(Denied::Rule(2))
+    );
 }
 
 #[test]

@@ -647,3 +647,35 @@ async fn a_consent_that_is_given_again_during_a_look_is_found_by_the_next() {
     given.unwrap();
     assert_eq!(rig.store.resting_on("nalice", None, 10).await.unwrap().len(), 1);
 }
+
+/// What is over is found at the node that redeemed it until the sweep comes by, and each look forgets what it finds.
+#[tokio::test]
+async fn a_look_at_more_of_what_is_over_than_one_write_holds_ends_what_it_has_to() {
+    let rig = Rig::start(config()).await;
+    let alice_node = alice();
+    let mut alice = rig.client(&alice_node).await;
+    let id = registered(&mut alice).await;
+    let code = code(&mut alice, &id, &TO_MCP).await;
+    redeem(&mut alice, &id, &code).await;
+    let like = stored::<Grant>(&rig).await.remove(0);
+    // A long name makes long entries.
+    let server = Node::user(7, &"app".repeat(400), &[]);
+    let server_id = server.facts.lock().node_id.clone();
+    rig.nodes.add(&server);
+    for chunk in (0..4000_u128).collect::<Vec<_>>().chunks(200) {
+        let mut txn = Txn::new();
+        for handle in chunk {
+            let over = Grant {
+                id: GrantId::of(NodeTag::of("nalice"), &handle.to_be_bytes()),
+                node_id: server_id.clone(),
+                expires_at: rig.now(),
+                ..like.clone()
+            };
+            txn.put(&over).unwrap();
+        }
+        rig.store.commit(txn).await.unwrap();
+    }
+    alice_node.facts.lock().policy = Policy::default();
+    assert_eq!(watcher(&rig).look(rig.now()).await.unwrap(), 1);
+    assert!(rig.store.resting_on(&server_id, None, 1).await.unwrap().is_empty());
+}
