@@ -8,8 +8,8 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_oauth::assertion::{ASSERTION_TYPE, Spent};
-use countersign_store::Due;
+use countersign_oauth::assertion::{ASSERTION_TYPE, MAX_REMEMBERED, Spent};
+use countersign_store::{Due, Txn};
 
 use super::{
     flow::{FORM, RESOURCE, VERIFIER, alice, form, page, text},
@@ -194,6 +194,25 @@ async fn an_assertion_is_spent_once_under_concurrency_and_also_by_a_refused_requ
         StatusCode::UNAUTHORIZED,
         "it has expired"
     );
+}
+
+#[tokio::test]
+async fn a_client_has_a_quota_of_assertions_that_are_remembered() {
+    let rig = Rig::start(config()).await;
+    let mut alice = rig.client(&alice()).await;
+    let key = Key::es256();
+    let made = registered_with(&mut alice, &key, &json!({})).await;
+    let id = made["client_id"].as_str().unwrap();
+    let mut txn = Txn::new();
+    let full = i64::try_from(MAX_REMEMBERED).unwrap();
+    txn.count(&format!("assertions/{id}"), full - 1, None);
+    rig.store.commit(txn).await.unwrap();
+    assert_eq!(
+        token(&mut alice, &key.assertion(&rig, id, "1")).await.status,
+        StatusCode::OK
+    );
+    let refused = token(&mut alice, &key.assertion(&rig, id, "2")).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text);
 }
 
 #[tokio::test]

@@ -479,6 +479,17 @@ async fn a_confidential_client_authenticates_as_it_registered_and_may_act_for_it
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(claims(&text(&answer, "access_token"))["sub"], json!(id));
     assert!(answer.json().get("refresh_token").is_none());
+    let twice = [
+        FORM,
+        ("authorization", basic.as_str()),
+        ("authorization", basic.as_str()),
+    ];
+    let answer = alice.send(Method::POST, "/token", &twice, ask.clone()).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::UNAUTHORIZED,
+        "which of them counts is nobody's to guess"
+    );
     let post = format!("{ask}&{}", form(&[("client_id", &id), ("client_secret", &secret)]));
     let wrong = alice.send(Method::POST, "/token", &[FORM], post).await;
     assert_eq!(

@@ -129,6 +129,20 @@ async fn a_redeemed_code_leaves_one_record_and_one_audit_record_and_a_refresh_no
 }
 
 #[tokio::test]
+async fn a_refresh_token_in_the_hands_of_another_client_ends_nothing() {
+    let (_rig, mut alice, id, token) = granted(&alice()).await;
+    let other = registered(&mut alice).await;
+    let revoke = form(&[("client_id", &other), ("token", &token)]);
+    let answer = alice.send(Method::POST, "/revoke", &[FORM], revoke).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(
+        refresh(&mut alice, &other, &token).await.json()["error"],
+        "invalid_grant"
+    );
+    assert_eq!(refresh(&mut alice, &id, &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_code_redeemed_elsewhere_has_an_entry_for_that_node_only() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;

@@ -138,3 +138,77 @@ fn a_public_client_redeems_and_refreshes_where_it_says_while_it_says_so() {
         "invalid_grant"
     );
 }
+
+#[test]
+fn what_alice_granted_is_not_for_whoever_has_her_node_now() {
+    let mut scene = scene();
+    scene.client.auth_method = AuthMethod::ClientSecretBasic;
+    let (grant, tokens) = scene.issued();
+    let token = tokens.refresh.unwrap();
+    for live in [
+        Caller {
+            who: bob().who,
+            ..alice_with(&[ANY])
+        },
+        Caller {
+            node_id: "nAnother".into(),
+            ..alice_with(&[ANY])
+        },
+    ] {
+        scene.live = Some(live);
+        assert_eq!(
+            refused(scene.redeem(&verifier(), Some(code()), None)).0,
+            "invalid_grant"
+        );
+        assert_eq!(refused(scene.refresh("", &token, &grant)).0, "invalid_grant");
+    }
+}
+
+#[test]
+fn a_machine_is_a_client_that_proves_itself_registered_by_a_node_that_is_still_its_owners() {
+    let mut scene = scene();
+    scene.client.auth_method = AuthMethod::ClientSecretBasic;
+    scene.client.grant_types = vec![GrantType::ClientCredentials];
+    scene.client.scope = Some(vec!["read".into()]);
+    let ask = |scene: &mut Scene| {
+        let params = Params::parse(b"scope=read+write");
+        let asking = Asking {
+            params: &params,
+            client: &scene.client,
+            caller: &scene.caller,
+            live: scene.live.as_ref(),
+            registrant: None,
+            rules: &scene.rules,
+            now: scene.now,
+        };
+        machine::issue(&asking, &mut *scene.rng)
+    };
+    let (_, tokens) = issued(ask(&mut scene));
+    assert_eq!(tokens.scopes, ["read"], "it registered no other");
+    let claims = serde_json::to_vec(tokens.access.claims()).unwrap();
+    let token = AccessToken::read(&claims).unwrap();
+    let standing = Standing {
+        grant: None,
+        live: scene.live.as_ref(),
+        registrant: None,
+        client: Some(&scene.client),
+    };
+    let told = bearer::userinfo(&token, &standing, &scene.rules, NOW);
+    assert!(told.is_err(), "it is nobody about whom there is something to tell");
+    for live in [
+        Caller {
+            who: bob().who,
+            ..alice_with(&[ANY])
+        },
+        Caller {
+            node_id: "nAnother".into(),
+            ..alice_with(&[ANY])
+        },
+    ] {
+        scene.live = Some(live);
+        assert_eq!(refused(ask(&mut scene)).0, "unauthorized_client");
+    }
+    scene.live = Some(alice_with(&[ANY]));
+    scene.client.auth_method = AuthMethod::None;
+    assert_eq!(refused(ask(&mut scene)).0, "unauthorized_client");
+}

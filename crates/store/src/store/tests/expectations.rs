@@ -1,14 +1,16 @@
 //! How the writer checks what a transaction expects.
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::*;
 use crate::backend::Change;
 
-/// Passes everything on to a backend, and remembers what was searched there.
+/// Passes everything on to a backend, remembers what was searched there, and holds writes up when told to.
 struct Watched<B> {
     inner: B,
     searched: Mutex<Vec<Vec<u8>>>,
+    held: Mutex<bool>,
+    released: Condvar,
 }
 
 impl<B: Backend> Watched<B> {
@@ -16,9 +18,16 @@ impl<B: Backend> Watched<B> {
         let watched = Arc::new(Self {
             inner,
             searched: Mutex::default(),
+            held: Mutex::new(false),
+            released: Condvar::new(),
         });
         let store = Store::start(Arc::clone(&watched) as Arc<dyn Backend>).unwrap();
         (watched, store)
+    }
+
+    fn hold(&self, held: bool) {
+        *self.held.lock() = held;
+        self.released.notify_all();
     }
 
     /// Whether the commit of `txn` was made, and whether the record of this id was searched in the backend for it.
@@ -56,6 +65,9 @@ impl<B: Backend> Backend for Watched<B> {
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut held = self.held.lock();
+        self.released.wait_while(&mut held, |held| *held);
+        drop(held);
         self.inner.apply(changes)
     }
 
@@ -98,6 +110,16 @@ async fn turn(store: &Store) {
     }
 }
 
+/// Waits until the layer that holds note `id` has moved.
+async fn moved(watched: &Watched<Buffered>, id: &str) {
+    let begun = std::time::Instant::now();
+    let known = || watched.is_unchanged(record::key::<Note>(id.as_bytes()).as_bytes(), watched.moment());
+    while !known() {
+        assert!(begun.elapsed().as_secs() < 10, "nothing is known without a search");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A transaction that expects what note `id` was when it was read, and adds another.
 async fn reading(store: &Store, id: &str) -> Txn {
     let mut reads = store.reads();
@@ -113,13 +135,7 @@ async fn what_the_layers_know_to_be_unchanged_is_not_searched_in_the_database() 
     let (watched, store) = Watched::over(layered(&folder));
     put(&store, &note("a", "1")).await;
     turn(&store).await;
-    // Until the layer that holds it has moved.
-    let begun = std::time::Instant::now();
-    let known = || watched.is_unchanged(record::key::<Note>(b"a").as_bytes(), watched.moment());
-    while !known() {
-        assert!(begun.elapsed().as_secs() < 10, "nothing is known without a search");
-        tokio::task::yield_now().await;
-    }
+    moved(&watched, "a").await;
     for id in ["a", "absent"] {
         let txn = reading(&store, id).await;
         assert_eq!(watched.commit(&store, txn, id).await, (true, false), "{id}");
@@ -160,4 +176,37 @@ async fn a_change_is_a_conflict_whichever_layer_has_it_and_after_it_has_moved() 
             assert!(watched.commit(&store, again, id).await.0);
         }
     }
+}
+
+#[tokio::test]
+async fn of_two_in_one_batch_that_read_the_same_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (watched, store) = Watched::over(layered(&folder));
+    put(&store, &note("a", "unspent")).await;
+    turn(&store).await;
+    moved(&watched, "a").await;
+    watched.hold(true);
+    let commit = |txn: Txn| {
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(txn).await.is_ok() })
+    };
+    // The writer is busy with this one when both come.
+    let mut first = Txn::new();
+    first.put(&note("b", "1")).unwrap();
+    let first = commit(first);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut spends = Vec::new();
+    for text in ["spent here", "spent there"] {
+        let mut txn = reading(&store, "a").await;
+        txn.put(&note("a", text)).unwrap();
+        spends.push(commit(txn));
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    watched.hold(false);
+    assert!(first.await.unwrap());
+    let mut won = Vec::new();
+    for spend in spends {
+        won.push(spend.await.unwrap());
+    }
+    assert_eq!(won, [true, false]);
 }
