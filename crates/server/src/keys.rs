@@ -22,7 +22,7 @@ use countersign_oauth::{
 use countersign_store::{CommitError, Store, StoreError, Txn};
 use serde_json::json;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use self::stored::Stored;
 use crate::{
@@ -60,6 +60,8 @@ pub enum KeyError {
 pub(crate) struct Keys {
     ring: ArcSwap<Ring>,
     schedule: Schedule,
+    /// One hand at a time: two would both make a key that is missing, and the slower one would show what it read earlier.
+    tending: Mutex<()>,
     /// Somebody waits for a key that does not exist yet.
     wanted: Notify,
     /// Told after each new snapshot.
@@ -86,6 +88,7 @@ impl Keys {
         let keys = Self {
             ring: ArcSwap::default(),
             schedule,
+            tending: Mutex::default(),
             wanted: Notify::new(),
             changed: watch::Sender::new(()),
         };
@@ -113,6 +116,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError`]; the steps before it are taken, and the next call goes on from there.
     pub(crate) async fn tend(&self, store: &Store, algs: &[SigningAlg], now: OffsetDateTime) -> Result<(), KeyError> {
+        let _alone = self.tending.lock().await;
         if rotation::next_step(&self.ring.load().facts, algs, &self.schedule, now).is_none() {
             return Ok(());
         }

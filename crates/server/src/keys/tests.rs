@@ -32,6 +32,21 @@ async fn a_start_makes_what_is_cheap_and_a_request_for_the_rest_waits_for_it() {
     task.abort();
 }
 
+/// As in a test that looks after the keys while the server's own task does, which begins two seconds after the start.
+#[tokio::test]
+async fn two_hands_at_once_make_each_key_once_and_show_the_same() {
+    let store = Store::in_memory().unwrap();
+    let keys = Keys::open(&store, MONTH, NOW).await.unwrap();
+    let ahead = NOW + time::Duration::days(29);
+    for (now, expected) in [(NOW, 3), (ahead, 6)] {
+        let tend = || keys.tend(&store, &SigningAlg::ALL, now);
+        let (first, second) = tokio::join!(tend(), tend());
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(stored(&store).await.len(), expected);
+        assert_eq!(keys.ring.load().facts.len(), expected);
+    }
+}
+
 #[tokio::test]
 async fn the_private_half_goes_when_a_key_stops_signing() {
     let store = Store::in_memory().unwrap();
