@@ -64,6 +64,7 @@ mod threats;
 mod tickets;
 mod tls;
 mod upkeep;
+mod watcher;
 
 const HOST: &str = "idp.example.ts.net";
 
@@ -180,6 +181,8 @@ fn config() -> ServerConfig {
 struct Nodes {
     all: Arc<Mutex<HashMap<String, Node>>>,
     joined: Arc<AtomicBool>,
+    /// Whoever asks about a node panics.
+    broken: Arc<AtomicBool>,
     changes: watch::Sender<u64>,
 }
 
@@ -188,6 +191,7 @@ impl Nodes {
         Self {
             all: Arc::default(),
             joined: Arc::new(AtomicBool::new(true)),
+            broken: Arc::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -223,6 +227,7 @@ impl Directory for Nodes {
     }
 
     fn mark(&self, stable_id: &str) -> u64 {
+        assert!(!self.broken.load(Relaxed), "as a test wants it");
         let mut hasher = DefaultHasher::new();
         match self.presence(stable_id) {
             Presence::Here(caller) => {

@@ -67,7 +67,7 @@ impl Doubts {
         }
     }
 
-    fn take(&self) -> BTreeSet<String> {
+    pub(crate) fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.nodes.lock())
     }
 }

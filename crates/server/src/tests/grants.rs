@@ -339,6 +339,38 @@ async fn a_long_list_of_grants_comes_in_pages_without_those_that_are_over() {
 }
 
 #[tokio::test]
+async fn a_page_of_grants_looks_at_so_many_records_and_goes_on_behind_them() {
+    let node = alice();
+    let (rig, mut alice, ..) = granted(&node).await;
+    let mut ids: Vec<_> = (0..2050_u128)
+        .map(|handle| GrantId::of(NodeTag::of("nalice"), &handle.to_be_bytes()))
+        .collect();
+    ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    let hers = stored::<Grant>(&rig).await.remove(0);
+    multiplied(&rig, &vec![node; ids.len()], |index, grant| {
+        grant.id = ids[index].clone();
+        grant.revoked = index + 1 < ids.len();
+    })
+    .await;
+    let mut txn = Txn::new();
+    txn.put(&Grant { revoked: true, ..hers }).unwrap();
+    rig.store.commit(txn).await.unwrap();
+    let first = alice.get("/me").await;
+    assert_eq!(first.text.matches("value=\"grant\"").count(), 0, "{}", first.text);
+    assert!(
+        !first
+            .text
+            .contains("Applications that act for you</h2><p class=\"none\">"),
+        "{}",
+        first.text
+    );
+    let next = field(&first.text, "href=\"/me?grants=", '"');
+    let second = alice.get(&format!("/me?grants={next}")).await;
+    assert_eq!(second.text.matches("value=\"grant\"").count(), 1, "{}", second.text);
+    assert!(!second.text.contains("/me?grants="));
+}
+
+#[tokio::test]
 async fn a_grant_is_forgotten_when_its_time_is_over_and_not_within_a_quarter_of_an_hour() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;

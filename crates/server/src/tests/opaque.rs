@@ -158,6 +158,15 @@ async fn a_machines_opaque_token_can_be_revoked_and_falls_with_its_owners_grant(
     node.facts.lock().policy = Policy::default();
     assert_eq!(introspect(&mut server, &access).await, json!({"active": false}));
     node.facts.lock().policy = Policy::parse([ALL]);
+    assert_eq!(introspect(&mut server, &access).await["active"], json!(true));
+    let before = node.facts.lock().who.clone();
+    // The node is somebody else's now, who may have as much.
+    let bobs = Node::bob().facts.lock().who.clone();
+    for other in [Who::Tagged(vec!["tag:app".into()]), bobs] {
+        node.facts.lock().who = other;
+        assert_eq!(introspect(&mut server, &access).await, json!({"active": false}));
+    }
+    node.facts.lock().who = before;
     let end = form(&[("client_id", &id), ("client_secret", &secret), ("token", &access)]);
     assert_eq!(
         alice.send(Method::POST, "/revoke", &[FORM], end).await.status,
