@@ -1,4 +1,7 @@
 //! Forms of ours besides the consent page: what ties an answer to the page, browser, node and user it was shown to.
+//!
+//! A form stands in its page, [sealed], and nowhere else. That it was answered is kept for as long as it could be
+//! answered again (`docs/adr/0047-forms-without-records.md`).
 
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
@@ -7,18 +10,21 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     caller::Caller,
     logout::Logout,
+    sealed::{self, SealError},
     secret::{Secret, SecretHash},
+    server_secret::ServerSecret,
     subject::Subject,
 };
 
 /// How long a form may be looked at.
 pub const FORM_LIFETIME: Duration = Duration::minutes(10);
 
-/// A form that waits for its answer, stored under the hash of the ticket in it. It is answered once.
+/// What is authenticated beside the form: another shape of it would say otherwise.
+const KIND: &[u8] = b"countersign form 1";
+
+/// A form that waits for its answer. It is answered once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Form {
-    /// Hash of the ticket.
-    pub hash: SecretHash,
     /// Hash of the cookie that was set with the page.
     pub cookie: SecretHash,
     /// To whom it was shown.
@@ -43,12 +49,20 @@ pub enum Purpose {
 /// A form that is about to be shown.
 #[derive(Debug)]
 pub struct Shown {
-    /// What is stored.
-    pub form: Form,
-    /// Goes into the page.
-    pub ticket: Secret,
+    /// Goes into the page: the form, sealed.
+    pub ticket: String,
     /// Goes into the cookie.
     pub cookie: Secret,
+}
+
+/// A form that was answered, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentForm {
+    /// Hash of its ticket.
+    pub hash: SecretHash,
+    /// When the form itself says that it is over.
+    #[serde(with = "time::serde::timestamp")]
+    pub expires_at: OffsetDateTime,
 }
 
 /// Why an answer counts for nothing.
@@ -64,29 +78,46 @@ pub enum FormError {
 
 impl Form {
     /// A form for `caller`.
-    pub fn show(purpose: Purpose, caller: &Caller, now: OffsetDateTime, rng: &mut dyn RngCore) -> Shown {
-        let (ticket, cookie) = (Secret::draw(rng), Secret::draw(rng));
+    ///
+    /// # Errors
+    /// [`SealError`] when the purpose is too long for a page.
+    pub fn show(
+        purpose: Purpose,
+        caller: &Caller,
+        now: OffsetDateTime,
+        secret: &ServerSecret,
+        rng: &mut dyn RngCore,
+    ) -> Result<Shown, SealError> {
+        let cookie = Secret::draw(rng);
         let form = Self {
-            hash: ticket.hash(),
             cookie: cookie.hash(),
             subject: Subject::of(caller),
             purpose,
             expires_at: now + FORM_LIFETIME,
         };
-        Shown { form, ticket, cookie }
+        let ticket = sealed::seal(KIND, &form, secret, rng)?;
+        Ok(Shown { ticket, cookie })
     }
 
-    /// What the store has under the ticket of an answer, if that answer is `caller`'s to give in this browser.
+    /// The form in an answer; `None` for every text that this server did not seal.
+    pub fn open(ticket: &str, secret: &ServerSecret) -> Option<Self> {
+        sealed::open(KIND, ticket, secret)
+    }
+
+    /// The form of an answer, if that is `caller`'s to give in this browser; `spent` says whether it was answered before.
     ///
     /// # Errors
     /// [`FormError`], which says what to do.
-    pub fn admit<'a>(
-        form: Option<&'a Self>,
+    pub fn admit(
+        form: Option<Self>,
+        spent: bool,
         cookie: Option<&str>,
         caller: &Caller,
         now: OffsetDateTime,
-    ) -> Result<&'a Self, FormError> {
-        let form = form.filter(|form| now < form.expires_at).ok_or(FormError::TooOld)?;
+    ) -> Result<Self, FormError> {
+        let form = form
+            .filter(|form| !spent && now < form.expires_at)
+            .ok_or(FormError::TooOld)?;
         let same_browser = cookie.is_some_and(|cookie| form.cookie.verify(cookie));
         if same_browser && form.subject.still_is(caller) {
             Ok(form)

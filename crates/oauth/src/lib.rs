@@ -45,6 +45,7 @@ pub mod remedy;
 pub mod remembered;
 pub mod resource;
 pub mod rotation;
+pub mod sealed;
 pub mod secret;
 pub mod server_secret;
 pub mod session;

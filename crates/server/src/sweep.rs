@@ -11,7 +11,7 @@ use countersign_oauth::{
     assertion::Spent,
     audit::AuditRecord,
     client::Client,
-    form::Form,
+    form::SpentForm,
     grant::{Code, Grant},
     opaque::OpaqueToken,
     par::Pushed,
@@ -27,7 +27,6 @@ use crate::{
     config::ServerConfig,
     counters::{Counters, add},
     endpoints::{client_auth::assertions_of, par::pushed_by},
-    forms::open_forms,
     watch::Ending,
 };
 
@@ -196,7 +195,11 @@ async fn forget(store: &Store, due: &[Due]) -> Result<(), CommitError> {
             DueKind::Code | DueKind::Grant => Txn::new(),
             DueKind::Session => forgotten::<Session>(store, entry).await?,
             DueKind::Remembered => forgotten::<Remembered>(store, entry).await?,
-            DueKind::Form => counted(store, entry, |form: &Form| open_forms(&form.subject.node_id)).await?,
+            DueKind::Form => {
+                let mut spent = Txn::new();
+                spent.delete::<SpentForm>(&entry.id);
+                spent
+            }
             DueKind::Assertion => counted(store, entry, |spent: &Spent| assertions_of(&spent.client)).await?,
             DueKind::Pushed => counted(store, entry, |pushed: &Pushed| pushed_by(&pushed.node_id)).await?,
             DueKind::Opaque => forgotten::<OpaqueToken>(store, entry).await?,

@@ -43,6 +43,7 @@ mod claims;
 mod client_auth;
 mod flow;
 mod form_post;
+mod forms;
 mod grants;
 mod http2;
 mod input;

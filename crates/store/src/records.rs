@@ -8,7 +8,7 @@ use countersign_oauth::{
     caller::Owner,
     client::{Client, ClientId},
     footing::{Footing, Rests as _},
-    form::Form,
+    form::SpentForm,
     grant::{Code, Grant},
     opaque::OpaqueToken,
     par::Pushed,
@@ -81,7 +81,7 @@ impl Record for UnusedUntil {
     }
 }
 
-impl Record for Form {
+impl Record for SpentForm {
     const TABLE: &'static str = "form";
     const FORMAT: u16 = 1;
 
@@ -186,7 +186,7 @@ pub enum DueKind {
     Session = 3,
     /// A remembered consent.
     Remembered = 4,
-    /// A [`Form`].
+    /// A [`SpentForm`].
     Form = 5,
     /// A client's assertion that was used.
     Assertion = 6,

@@ -3,6 +3,7 @@
 use countersign_oauth::{
     assertion::{Assertion, CLOCK_SKEW, MAX_LIFETIME},
     client_auth::Presented,
+    form::Form,
     jwks::{AssertionAlg, Jwks, Material, Signatures},
     par,
     params::Params,
@@ -110,5 +111,6 @@ pub(crate) const CREDENTIALS: Target = Target {
             );
         }
         assert!(Ticket::open(&text, &secret).is_none(), "nobody else seals a ticket");
+        assert!(Form::open(&text, &secret).is_none(), "nor a form");
     },
 };

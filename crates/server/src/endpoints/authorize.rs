@@ -12,7 +12,7 @@ use countersign_oauth::{
     params::Params,
     prompt::{self, Browser},
     remembered,
-    ticket::SealError,
+    sealed::SealError,
 };
 use countersign_store::{CommitError, Reads, StoreError};
 use http::{HeaderMap, Request};

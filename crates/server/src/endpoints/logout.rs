@@ -62,7 +62,7 @@ async fn ask(app: &App, exchange: &Exchange, caller: &Caller, params: &Params) -
     };
     let logout = logout::read(params, &hint, named.as_ref(), client.as_ref(), caller)?;
     let leads_to = logout.redirect_uri.as_deref().map(pages::redirect_sources);
-    let shown = forms::show(app, exchange, caller, Purpose::Logout(logout.clone())).await?;
+    let shown = forms::show(app, exchange, caller, Purpose::Logout(logout.clone()))?;
     let markup = pages::logout::question(caller, client.as_ref(), &logout, &shown.ticket);
     let mut reply = reply::page_leading_to(status::FOUND, markup, &leads_to.unwrap_or_default());
     forms::give_cookie(app, &shown, &mut reply);
@@ -93,7 +93,7 @@ async fn end(
         };
         let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
         let mut txn = reads.into_txn();
-        answered.spend(&mut txn);
+        answered.spend(&mut txn)?;
         if let Some(session) = session.as_ref().filter(|_| leaves) {
             sessions::end_session(&mut txn, session);
             txn.audit(&AuditRecord::by(
@@ -163,7 +163,6 @@ fn finished(exchange: &Exchange, caller: &Caller, done: Result<Reply, LogoutFail
         Err(LogoutFailure::Request(error)) => refuse(&error.to_string()),
         Err(LogoutFailure::Parameter(error)) => refuse(error.description()),
         Err(LogoutFailure::Form(FormFailure::Refused(reason))) => refuse(&reason),
-        Err(LogoutFailure::Form(error @ FormFailure::TooMany)) => reply::busy(status::TOO_MANY, &error.to_string()),
         Err(error) => {
             tracing::error!(%error, request_id = exchange.request_id, "a logout could not be kept");
             reply::failed(&exchange.request_id)

@@ -53,7 +53,6 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
     match done {
         Ok(reply) => reply,
         Err(MeError::Form(FormFailure::Refused(reason))) => refuse(exchange, caller, &reason),
-        Err(MeError::Form(error @ FormFailure::TooMany)) => reply::busy(status::TOO_MANY, &error.to_string()),
         Err(MeError::End(error @ EndError::Busy)) => refuse(exchange, caller, &error.to_string()),
         Err(error) => {
             tracing::error!(%error, request_id = exchange.request_id, "what a person has could not be shown or ended");
@@ -76,7 +75,7 @@ async fn take_back(
     }
     let action = Action::read(params).map_err(|error| FormFailure::Refused(error.description().to_owned()))?;
     let mut txn = reads.into_txn();
-    answered.spend(&mut txn);
+    answered.spend(&mut txn)?;
     match app.store.commit(txn).await {
         Ok(_) => {}
         Err(CommitError::Conflict(_)) => {
@@ -140,7 +139,7 @@ async fn show(
             next: mine.next,
         },
     };
-    let shown = forms::show(app, exchange, caller, Purpose::Me).await?;
+    let shown = forms::show(app, exchange, caller, Purpose::Me)?;
     let mut reply = reply::page(status::FOUND, pages::me::page(caller, &page, &shown.ticket));
     forms::give_cookie(app, &shown, &mut reply);
     Ok(reply)

@@ -1,13 +1,13 @@
 //! The pages of a logout.
 
-use countersign_oauth::{caller::Caller, client::Client, logout::Logout, secret::Secret};
+use countersign_oauth::{caller::Caller, client::Client, logout::Logout};
 use maud::{Markup, html};
 
 use super::{destination, layout};
 use crate::route::Route;
 
 /// Asks whether the session of this browser is to end.
-pub(crate) fn question(caller: &Caller, client: Option<&Client>, logout: &Logout, ticket: &Secret) -> Markup {
+pub(crate) fn question(caller: &Caller, client: Option<&Client>, logout: &Logout, ticket: &str) -> Markup {
     let name = client.and_then(|client| client.descriptions.client_name.as_ref());
     layout(
         "Log out?",
@@ -32,7 +32,7 @@ pub(crate) fn question(caller: &Caller, client: Option<&Client>, logout: &Logout
             }
             p.note { "You are " strong { (caller.user_label()) } " on " (caller.node_name) "." }
             form method="post" action=(Route::LogoutAnswer.path()) {
-                input type="hidden" name="ticket" value=(ticket.reveal());
+                input type="hidden" name="ticket" value=(ticket);
                 div.actions {
                     button type="submit" name="choice" value="leave" { "Log out" }
                     button.quiet type="submit" name="choice" value="stay" { "Stay" }

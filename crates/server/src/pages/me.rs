@@ -7,7 +7,7 @@ use countersign_oauth::{
     me::Name,
     remembered::Remembered,
     resource::Resource,
-    secret::{Secret, SecretHash},
+    secret::SecretHash,
     session::Session,
 };
 use maud::{Markup, html};
@@ -50,7 +50,7 @@ pub(crate) struct Given {
     pub(crate) at: String,
 }
 
-pub(crate) fn page(caller: &Caller, mine: &Mine, ticket: &Secret) -> Markup {
+pub(crate) fn page(caller: &Caller, mine: &Mine, ticket: &str) -> Markup {
     layout(
         "What is yours here",
         &html! {
@@ -69,7 +69,7 @@ pub(crate) fn page(caller: &Caller, mine: &Mine, ticket: &Secret) -> Markup {
     )
 }
 
-fn applications(grants: &List<Given>, ticket: &Secret) -> Markup {
+fn applications(grants: &List<Given>, ticket: &str) -> Markup {
     html! {
         section {
             h2 { "Applications that act for you" }
@@ -94,7 +94,7 @@ fn applications(grants: &List<Given>, ticket: &Secret) -> Markup {
     }
 }
 
-fn consents(consents: &List<(Remembered, Option<Client>)>, ticket: &Secret) -> Markup {
+fn consents(consents: &List<(Remembered, Option<Client>)>, ticket: &str) -> Markup {
     html! {
         section {
             h2 { "Consent that is remembered" }
@@ -118,7 +118,7 @@ fn consents(consents: &List<(Remembered, Option<Client>)>, ticket: &Secret) -> M
     }
 }
 
-fn sessions(mine: &Mine, ticket: &Secret) -> Markup {
+fn sessions(mine: &Mine, ticket: &str) -> Markup {
     html! {
         section {
             h2 { "Browsers in which you clicked" }
@@ -141,7 +141,7 @@ fn sessions(mine: &Mine, ticket: &Secret) -> Markup {
     }
 }
 
-fn clients(clients: &List<Client>, ticket: &Secret) -> Markup {
+fn clients(clients: &List<Client>, ticket: &str) -> Markup {
     html! {
         section {
             h2 { "Clients that belong to you" }
@@ -202,10 +202,10 @@ fn reach(resources: &[Resource], scopes: &[String]) -> Markup {
     }
 }
 
-fn button(ticket: &Secret, end: &str, name: &str, label: &str) -> Markup {
+fn button(ticket: &str, end: &str, name: &str, label: &str) -> Markup {
     html! {
         form method="post" action=(Route::Me.path()) {
-            input type="hidden" name="ticket" value=(ticket.reveal());
+            input type="hidden" name="ticket" value=(ticket);
             input type="hidden" name="name" value=(name);
             div.actions { button.quiet type="submit" name="end" value=(end) { (label) } }
         }

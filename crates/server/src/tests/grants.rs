@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_oauth::{
     assertion::Spent,
     client::Client as OauthClient,
-    form::Form,
+    form::SpentForm,
     grant::{Code, Grant, GrantId, NodeTag},
     opaque::OpaqueToken,
     par::Pushed,
@@ -45,7 +45,7 @@ async fn counts(rig: &Rig) -> BTreeMap<&'static str, i64> {
         of::<OauthClient>(rig).await,
         of::<ByOwner>(rig).await,
         of::<UnusedUntil>(rig).await,
-        of::<Form>(rig).await,
+        of::<SpentForm>(rig).await,
         of::<Code>(rig).await,
         of::<Grant>(rig).await,
         of::<Spent>(rig).await,
