@@ -10,6 +10,10 @@
 //! which that differs are read. The first look, before anything is served, knows of no earlier one and so finds what
 //! changed while the process was down.
 //!
+//! A rule that goes and comes back between two looks, a fifth of a second apart unless there is much to end, ends nothing,
+//! and that is meant: every use meanwhile was refused, and what carries the records now is letter for letter what carried
+//! them before. What came back different in any way is looked at as any other change.
+//!
 //! A request that decides while this runs cannot slip through. Whatever it spends (a code, a refresh token) is looked at,
 //! codes before grants, and one of the two transactions conflicts. What a request makes of nothing but the netmap is
 //! reported by [`Steady`].

@@ -4,7 +4,7 @@ use countersign_oauth::grant::{Grant, GrantId, NodeTag};
 use countersign_store::Txn;
 
 use super::{
-    flow::{RESOURCE, alice, code, redeem, registered},
+    flow::{RESOURCE, alice, code, redeem, refresh, registered, text},
     *,
 };
 use crate::watch::{Doubts, Watcher};
@@ -27,6 +27,28 @@ async fn a_server_stops_when_nobody_looks_any_more_at_what_is_withdrawn() {
     let stopped = tokio::time::timeout(Duration::from_secs(5), rig.task).await;
     let error = stopped.expect("it goes on").unwrap().unwrap_err();
     assert!(matches!(error, crate::ServeError::WatcherStopped), "{error}");
+}
+
+#[tokio::test]
+async fn a_rule_that_goes_and_comes_back_the_same_between_two_looks_ends_nothing_and_gives_nothing_meanwhile() {
+    let rig = Rig::start(config()).await;
+    let node = alice();
+    let mut client = rig.client(&node).await;
+    let id = registered(&mut client).await;
+    let code = code(&mut client, &id, &[("resource", RESOURCE)]).await;
+    let token = text(&redeem(&mut client, &id, &code).await, "refresh_token");
+    let mut watcher = Watcher::new(Arc::clone(rig.server.app()));
+    watcher.look(rig.now()).await.unwrap();
+    let withdrawn = std::mem::take(&mut node.facts.lock().policy);
+    let refused = refresh(&mut client, &id, &token).await;
+    assert_eq!(refused.json()["error"], "invalid_grant", "{}", refused.text);
+    node.facts.lock().policy = withdrawn;
+    assert_eq!(watcher.look(rig.now()).await.unwrap(), 0);
+    let given = refresh(&mut client, &id, &token).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+
+    node.facts.lock().policy = Policy::default();
+    assert_eq!(watcher.look(rig.now()).await.unwrap(), 1, "it stays away");
 }
 
 #[test]
