@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) dcr_max_clients_per_user: u32,
     /// Requests per second; 0 = no limit.
     pub(crate) rate_limit_per_peer: u32,
+    /// Of all peers together, and so above that of one; 0 = no limit.
+    pub(crate) rate_limit: u32,
     pub(crate) log: String,
     /// What is odd but no mistake, to be logged.
     pub(crate) warnings: Vec<String>,
@@ -155,7 +157,7 @@ impl Reader<'_> {
         let netmap_max_age = self.one("netmap_max_age", parse::duration);
         let connection_memory = self.one("connection_memory", parse::connection_memory);
         let dcr_max_clients_per_user = self.one("dcr_max_clients_per_user", parse::count);
-        let rate_limit_per_peer = self.one("rate_limit_per_peer", parse::count);
+        let (rate_limit_per_peer, rate_limit) = self.rates();
         let log = self.one("log", parse::log_filter);
         let port_written = !self.layers.written("port").is_empty();
         Some(Settings {
@@ -185,6 +187,7 @@ impl Reader<'_> {
             connection_memory: connection_memory?,
             dcr_max_clients_per_user: dcr_max_clients_per_user?,
             rate_limit_per_peer: rate_limit_per_peer?,
+            rate_limit: rate_limit?,
             log: log?,
             warnings: self.layers.warnings.clone(),
         })
@@ -252,6 +255,26 @@ impl Reader<'_> {
             self.problems.add(self.source_of("control_url"), text);
         }
         Some(url)
+    }
+
+    /// Of one peer, and of all together.
+    fn rates(&mut self) -> (Option<u32>, Option<u32>) {
+        let per_peer = self.one("rate_limit_per_peer", parse::count);
+        let in_total = self.one("rate_limit", parse::count);
+        if let (Some(peer), Some(all @ 1..)) = (per_peer, in_total)
+            && all <= peer
+        {
+            let name = ["rate_limit", "rate_limit_per_peer"]
+                .into_iter()
+                .find(|name| !self.layers.written(name).is_empty());
+            let text = format!(
+                "rate_limit = {all} is not above rate_limit_per_peer = {peer}, so that one peer could use it up for all \
+                 others: make it many times as much, or 0 for no limit"
+            );
+            let source = name.map_or(Source::Whole, |name| self.source_of(name));
+            self.problems.add(source, text);
+        }
+        (per_peer, in_total)
     }
 
     fn extra_roots(&mut self) -> Vec<CertificateDer<'static>> {

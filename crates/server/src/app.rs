@@ -36,7 +36,7 @@ use crate::{
         metadata::{self, Documents},
         register,
     },
-    gate::{Full, Gate, RequestPermit},
+    gate::{Full, Gate, Rates, RequestPermit},
     issuer::Name,
     keys::Keys,
     pages,
@@ -119,7 +119,13 @@ impl App {
                 grant_lifetime: span(config.tokens.grant_lifetime),
                 refresh_grace: span(config.tokens.refresh_grace),
             },
-            gate: Gate::new(config.limits.clone(), config.rate_limit_per_peer),
+            gate: Gate::new(
+                config.limits.clone(),
+                Rates {
+                    per_peer: config.rate_limit_per_peer,
+                    in_total: config.rate_limit,
+                },
+            ),
             counters: Counters::default(),
             config,
             store: parts.store,

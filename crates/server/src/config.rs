@@ -28,6 +28,8 @@ pub struct ServerConfig {
     /// Requests per second that one node may send, and connections that it may open, with bursts of twice that; 0 means
     /// any number.
     pub rate_limit_per_peer: u32,
+    /// The same for all nodes together. To be many times what one node may do, so that no few of them can use it up.
+    pub rate_limit: u32,
     /// Whether login itself needs a rule of the policy, also when no resource is asked for.
     pub require_grant: bool,
     /// How long what was granted lives.

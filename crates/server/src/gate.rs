@@ -1,5 +1,9 @@
 //! Who may open one more connection or send one more request: limits per node and in total.
 //!
+//! What all nodes together may do in a second counts only what is admitted, and a node is held to its own limit first: one
+//! that asks too much takes no more of the total than one that asks as much as it may. So it takes many nodes to use up the
+//! total, as long as that is many times what one of them may do.
+//!
 //! A node has an entry while it has connections or its allowances are not full again; idle entries are dropped
 //! when the table is full, and beyond that a new node waits until one is: the table is bounded by the connections.
 
@@ -19,25 +23,61 @@ pub(crate) struct Gate(Arc<Inner>);
 
 struct Inner {
     limits: Limits,
-    per_second: u32,
+    rates: Rates,
     state: Mutex<State>,
+}
+
+/// Requests in a second, and as many connections, with bursts of twice that; 0 means any number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
+    /// Of one node.
+    pub(crate) per_peer: u32,
+    /// Of all nodes together.
+    pub(crate) in_total: u32,
 }
 
 #[derive(Default)]
 struct State {
     connections: usize,
     requests: usize,
+    /// What all nodes together may still do now; `None` before the first of them came.
+    left: Option<Left>,
     nodes: HashMap<String, Node>,
 }
 
 struct Node {
     connections: usize,
     requests: usize,
-    /// Connections it may still open now, each of which may cost a TLS handshake.
-    may_connect: f64,
-    /// Requests it may still send now.
-    may_ask: f64,
+    /// What it may still do now.
+    left: Left,
+}
+
+/// What is left of an allowance.
+struct Left {
+    /// Connections, each of which may cost a TLS handshake.
+    connections: f64,
+    requests: f64,
     refilled: Instant,
+}
+
+impl Left {
+    fn all(rate: u32, now: Instant) -> Self {
+        let burst = 2.0 * f64::from(rate);
+        Self {
+            connections: burst,
+            requests: burst,
+            refilled: now,
+        }
+    }
+
+    fn refill(&mut self, rate: u32, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        let burst = 2.0 * f64::from(rate);
+        for left in [&mut self.connections, &mut self.requests] {
+            *left = passed.mul_add(f64::from(rate), *left).min(burst);
+        }
+        self.refilled = now;
+    }
 }
 
 /// Room for one connection, given back when dropped.
@@ -62,26 +102,26 @@ pub(crate) enum Full {
 }
 
 impl Gate {
-    pub(crate) fn new(limits: Limits, per_second: u32) -> Self {
+    pub(crate) fn new(limits: Limits, rates: Rates) -> Self {
         Self(Arc::new(Inner {
             limits,
-            per_second,
+            rates,
             state: Mutex::new(State::default()),
         }))
     }
 
     pub(crate) fn connection(&self, node: &str, now: Instant) -> Result<ConnectionPermit, Full> {
-        let mut state = self.0.state.lock();
-        if state.connections >= self.0.limits.connections {
+        let Inner { limits, rates, state } = &*self.0;
+        let mut state = state.lock();
+        if state.connections >= limits.connections {
             return Err(Full::Server);
         }
-        let limited = self.0.per_second > 0;
-        let entry = self.entry(&mut state, node, now).ok_or(Full::Server)?;
-        if entry.connections >= self.0.limits.connections_per_peer || (limited && entry.may_connect < 1.0) {
+        let (entry, total) = self.entry(&mut state, node, now).ok_or(Full::Server)?;
+        if entry.connections >= limits.connections_per_peer {
             return Err(Full::Node);
         }
+        take(&mut entry.left.connections, &mut total.connections, *rates)?;
         entry.connections += 1;
-        entry.may_connect -= 1.0;
         state.connections += 1;
         Ok(ConnectionPermit {
             gate: self.clone(),
@@ -90,17 +130,17 @@ impl Gate {
     }
 
     pub(crate) fn request(&self, node: &str, now: Instant) -> Result<RequestPermit, Full> {
-        let mut state = self.0.state.lock();
-        if state.requests >= self.0.limits.requests {
+        let Inner { limits, rates, state } = &*self.0;
+        let mut state = state.lock();
+        if state.requests >= limits.requests {
             return Err(Full::Server);
         }
-        let limited = self.0.per_second > 0;
-        let entry = self.entry(&mut state, node, now).ok_or(Full::Server)?;
-        if entry.requests >= self.0.limits.requests_per_peer || (limited && entry.may_ask < 1.0) {
+        let (entry, total) = self.entry(&mut state, node, now).ok_or(Full::Server)?;
+        if entry.requests >= limits.requests_per_peer {
             return Err(Full::Node);
         }
+        take(&mut entry.left.requests, &mut total.requests, *rates)?;
         entry.requests += 1;
-        entry.may_ask -= 1.0;
         state.requests += 1;
         Ok(RequestPermit {
             gate: self.clone(),
@@ -108,16 +148,13 @@ impl Gate {
         })
     }
 
-    fn burst(&self) -> f64 {
-        2.0 * f64::from(self.0.per_second)
-    }
-
-    /// The entry of `node`, its allowances refilled; `None` when the table is full of nodes that are in use.
-    fn entry<'a>(&self, state: &'a mut State, node: &str, now: Instant) -> Option<&'a mut Node> {
-        let (rate, burst) = (f64::from(self.0.per_second), self.burst());
+    /// The entry of `node` and what is left for all, both refilled; `None` when the table is full of nodes that are in use.
+    fn entry<'a>(&self, state: &'a mut State, node: &str, now: Instant) -> Option<(&'a mut Node, &'a mut Left)> {
+        let Rates { per_peer, in_total } = self.0.rates;
         if state.nodes.len() >= self.0.limits.connections && !state.nodes.contains_key(node) {
-            let full_again =
-                |node: &Node| rate == 0.0 || now.saturating_duration_since(node.refilled) >= Duration::from_secs(2);
+            let full_again = |node: &Node| {
+                per_peer == 0 || now.saturating_duration_since(node.left.refilled) >= Duration::from_secs(2)
+            };
             state
                 .nodes
                 .retain(|_, node| node.connections > 0 || node.requests > 0 || !full_again(node));
@@ -125,20 +162,29 @@ impl Gate {
                 return None;
             }
         }
-        let entry = state.nodes.entry(node.to_owned()).or_insert(Node {
+        let entry = state.nodes.entry(node.to_owned()).or_insert_with(|| Node {
             connections: 0,
             requests: 0,
-            may_connect: burst,
-            may_ask: burst,
-            refilled: now,
+            left: Left::all(per_peer, now),
         });
-        let passed = now.saturating_duration_since(entry.refilled).as_secs_f64();
-        for allowance in [&mut entry.may_connect, &mut entry.may_ask] {
-            *allowance = passed.mul_add(rate, *allowance).min(burst);
-        }
-        entry.refilled = now;
-        Some(entry)
+        entry.left.refill(per_peer, now);
+        let total = state.left.get_or_insert_with(|| Left::all(in_total, now));
+        total.refill(in_total, now);
+        Some((entry, total))
     }
+}
+
+/// Takes one from what is left for a node and for all, or from neither.
+fn take(node: &mut f64, all: &mut f64, rates: Rates) -> Result<(), Full> {
+    if rates.per_peer > 0 && *node < 1.0 {
+        return Err(Full::Node);
+    }
+    if rates.in_total > 0 && *all < 1.0 {
+        return Err(Full::Server);
+    }
+    *node -= 1.0;
+    *all -= 1.0;
+    Ok(())
 }
 
 impl Drop for ConnectionPermit {

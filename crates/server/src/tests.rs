@@ -169,6 +169,7 @@ fn config() -> ServerConfig {
         routers_are_users: false,
         dcr_max_clients_per_user: 0,
         rate_limit_per_peer: 0,
+        rate_limit: 0,
         require_grant: false,
         tokens: TokenSettings::default(),
         claims: ClaimSettings::default(),

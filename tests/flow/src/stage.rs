@@ -126,6 +126,7 @@ impl Stage {
             routers_are_users: false,
             dcr_max_clients_per_user: 100,
             rate_limit_per_peer: 0,
+            rate_limit: 0,
             require_grant: false,
             tokens: TokenSettings::default(),
             claims: ClaimSettings::default(),

@@ -224,6 +224,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Requests per second that one peer may make, and connections it may open; 0 = no limit",
     ),
     Key::new(
+        "rate_limit",
+        "N",
+        Some("2000"),
+        "Requests per second of all peers together, and connections; 0 = no limit",
+    ),
+    Key::new(
         "log",
         "FILTER",
         Some("info"),

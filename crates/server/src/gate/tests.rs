@@ -1,6 +1,10 @@
 use super::*;
 
 fn gate(per_second: u32) -> Gate {
+    gate_with(per_second, 0)
+}
+
+fn gate_with(per_peer: u32, in_total: u32) -> Gate {
     Gate::new(
         Limits {
             connections: 4,
@@ -9,7 +13,7 @@ fn gate(per_second: u32) -> Gate {
             requests_per_peer: 4,
             ..Limits::default()
         },
-        per_second,
+        Rates { per_peer, in_total },
     )
 }
 
@@ -63,4 +67,39 @@ fn the_table_of_nodes_is_bounded_and_forgets_who_is_idle() {
     }
     assert_eq!(gate.request("e", now).err(), Some(Full::Server));
     assert!(gate.request("e", now + Duration::from_secs(3)).is_ok());
+}
+
+#[test]
+fn all_nodes_together_have_a_rate_and_one_at_its_own_limit_takes_nothing_of_it() {
+    let (gate, start) = (gate_with(1, 3), Instant::now());
+    for _ in 0..100 {
+        let _ = gate.request("greedy", start);
+        let _ = gate.connection("greedy", start);
+    }
+    for node in ["a", "b"] {
+        for _ in 0..2 {
+            assert!(gate.request(node, start).is_ok());
+            assert!(gate.connection(node, start).is_ok());
+        }
+    }
+    for _ in 0..3 {
+        assert_eq!(gate.request("c", start).err(), Some(Full::Server));
+        assert_eq!(gate.connection("c", start).err(), Some(Full::Server));
+    }
+    assert_eq!(
+        gate.request("a", start).err(),
+        Some(Full::Node),
+        "which is what it is told"
+    );
+    let later = start + Duration::from_millis(400);
+    assert!(gate.request("c", later).is_ok(), "its own allowance was left alone");
+    assert!(gate.connection("c", later).is_ok());
+    assert_eq!(gate.request("d", later).err(), Some(Full::Server));
+}
+
+#[test]
+fn a_rate_in_total_holds_also_where_a_node_has_none() {
+    let (gate, start) = (gate_with(0, 1), Instant::now());
+    assert!(gate.request("a", start).is_ok() && gate.request("a", start).is_ok());
+    assert_eq!(gate.request("a", start).err(), Some(Full::Server));
 }

@@ -53,6 +53,20 @@ async fn a_node_that_asks_too_often_is_told_to_wait() {
 }
 
 #[tokio::test]
+async fn all_nodes_together_are_told_to_wait() {
+    let mut slow = config();
+    slow.rate_limit = 1;
+    let rig = Rig::start(slow).await;
+    let (mut alice, mut bob) = (rig.client(&Node::alice()).await, rig.client(&Node::bob()).await);
+    assert_eq!(alice.get("/").await.status, StatusCode::OK);
+    assert_eq!(bob.get("/").await.status, StatusCode::OK);
+    let full = alice.get("/").await;
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(full.header("retry-after"), "1");
+    assert_eq!(rig.counters().requests_limited, 1);
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_and_a_connection_that_does_nothing_end() {
     let mut hasty = config();
     hasty.limits.body_timeout = Duration::from_millis(80);

@@ -204,6 +204,7 @@ async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<
         routers_are_users: settings.routers_are_users,
         dcr_max_clients_per_user: settings.dcr_max_clients_per_user.into(),
         rate_limit_per_peer: settings.rate_limit_per_peer,
+        rate_limit: settings.rate_limit,
         require_grant: settings.require_grant,
         tokens: settings.tokens.clone(),
         claims: settings.claims.clone(),
