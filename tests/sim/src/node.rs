@@ -3,6 +3,9 @@
 //! What `tailnet-node` does with sockets and tasks is done here in one thread on virtual time: telling STUN, disco and
 //! WireGuard apart, finding the peer, running timers, polling for work, waking applications.
 
+mod applications;
+mod arrivals;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -14,20 +17,19 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tailnet_engine::{
     netmap::NetmapState,
     path::{Hop, PathEvent},
-    peer::{ConnectionMemory, Counters, Limits, Peer, PeerConfig, PeerEvent, PeerView, PingKind, Ports, Transmits},
-    tunnel::{self, HandshakeLimiter, Kind, Verdict, relay_address},
+    peer::{ConnectionMemory, Counters, Limits, Peer, PeerConfig, PeerEvent, PeerView, Ports, Transmits},
+    tunnel::{self, HandshakeLimiter},
 };
 use tailnet_wire::{
-    derp::GoneReason,
-    disco::{self, DiscoBox},
+    disco::DiscoBox,
     key::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic},
 };
 
 use crate::{
-    app::{self, End, Flow, Header, Role, Secret},
+    app::{End, Flow, Role, Secret},
     clock::{Clock, Time},
     control::{News, Truth},
-    network::{Arrival, HostId, Network, Origin},
+    network::{HostId, Network},
     scenario::PORTS,
 };
 
@@ -141,90 +143,6 @@ impl Node {
     /// Tells which bytes the holder of `key` writes.
     pub fn expect(&mut self, key: NodePublic, secret: Secret) {
         self.secrets.insert(key, secret);
-    }
-
-    /// A datagram or frame has come. Returns what is to be sent back at once: a cookie for one who knocks too often.
-    pub fn handle_arrival(&mut self, clock: &Clock, arrival: &Arrival) -> Option<Vec<u8>> {
-        let from = match arrival.origin {
-            Origin::Udp(address) => Hop::Udp(address),
-            Origin::Derp(region, _) => Hop::Derp(region),
-            Origin::DerpGone(region, key) => {
-                if let Some(slot) = self.slots.get_mut(&key) {
-                    slot.peer
-                        .path_mut()
-                        .handle_peer_gone(region, GoneReason::Disconnected, clock.instant());
-                }
-                return None;
-            }
-        };
-        if disco::looks_like_disco(&arrival.bytes) {
-            self.handle_disco(clock, from, arrival);
-            None
-        } else {
-            self.handle_wireguard(clock, from, arrival)
-        }
-    }
-
-    fn handle_disco(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) {
-        let Some(sender) = disco::sender(&arrival.bytes) else {
-            return;
-        };
-        for (key, slot) in &mut self.slots {
-            // A relay vouches for the node key; it must be the one that this disco key belongs to.
-            if matches!(arrival.origin, Origin::Derp(_, source) if source != *key) {
-                continue;
-            }
-            if let Some(opened) = slot.disco.as_ref().filter(|disco| *disco.peer() == sender)
-                && let Ok(message) = opened.open(&arrival.bytes)
-            {
-                slot.peer.handle_disco(clock.instant(), from, &message);
-            }
-        }
-    }
-
-    fn handle_wireguard(&mut self, clock: &Clock, from: Hop, arrival: &Arrival) -> Option<Vec<u8>> {
-        let now = clock.instant();
-        let key = match tunnel::peek(&arrival.bytes) {
-            None => return None,
-            Some(Kind::Initiation) => {
-                let source = match arrival.origin {
-                    Origin::Udp(address) => address.ip(),
-                    Origin::Derp(region, key) | Origin::DerpGone(region, key) => relay_address(region, &key),
-                };
-                let mut reply = [0; tunnel::COOKIE_REPLY_LEN];
-                match self.limiter.verify(source, &arrival.bytes, &mut reply) {
-                    Verdict::Proceed => self.limiter.initiator_of(&arrival.bytes),
-                    Verdict::Challenge(len) => return Some(reply[..len].to_vec()),
-                    Verdict::Refused | Verdict::Throttled => return None,
-                }
-            }
-            Some(kind) => {
-                let index = kind.peer_index();
-                let known = self.slots.iter().find(|(_, slot)| Some(slot.index) == index);
-                match known {
-                    Some((key, _)) => Some(*key),
-                    None => {
-                        self.handle_lost_session(clock, arrival);
-                        return None;
-                    }
-                }
-            }
-        };
-        if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
-            slot.peer.handle_datagram(now, from, &arrival.bytes);
-        }
-        None
-    }
-
-    /// Data for a session of the process before us: ask whoever sent it for a new one.
-    fn handle_lost_session(&mut self, clock: &Clock, arrival: &Arrival) {
-        let slot = self.slots.iter_mut().find(|(key, slot)| match arrival.origin {
-            Origin::Udp(address) => slot.endpoints.contains(&address),
-            Origin::Derp(_, source) | Origin::DerpGone(_, source) => source == **key,
-        });
-        if let Some((_, slot)) = slot {
-            slot.peer.force_handshake(clock.instant());
-        }
     }
 
     /// A map message has come.
@@ -353,41 +271,6 @@ impl Node {
             .min()
     }
 
-    /// Dials the peer with this key. Returns whether it could be tried.
-    pub fn dial(&mut self, clock: &Clock, key: NodePublic, port: u16, header: Header, pause: Duration) -> bool {
-        let Some((local, remote)) = self.ends(key) else {
-            return false;
-        };
-        let Some(slot) = self.slots.get_mut(&key) else {
-            return false;
-        };
-        let remote = SocketAddr::new(remote, port);
-        let Ok(conn) = slot.peer.connect(clock.instant(), &mut self.rng, local, remote) else {
-            return false;
-        };
-        let theirs = self.secrets.get(&key).copied().unwrap_or(Secret(0));
-        let secrets = (self.identity.secret, theirs);
-        let mut flow = Flow::dialed(key, conn, port, clock.now(), secrets, header);
-        flow.pause_until = clock.now() + pause;
-        self.flows.push(flow);
-        true
-    }
-
-    /// Gives up on flows that take too long, as any client does.
-    pub fn give_up(&mut self, now: Time, patience: Duration) {
-        for flow in self
-            .flows
-            .iter_mut()
-            .filter(|flow| flow.end.is_none() && now > flow.began + patience)
-        {
-            if let Some(slot) = self.slots.get_mut(&flow.peer) {
-                slot.peer.abort(flow.conn);
-                slot.peer.release(flow.conn);
-            }
-            flow.end = Some(End::Short);
-        }
-    }
-
     /// Does everything that can be done now. Returns whether anything was.
     pub fn turn(&mut self, clock: &Clock, network: &mut Network) -> bool {
         let mut busy = false;
@@ -435,66 +318,6 @@ impl Node {
         busy
     }
 
-    /// Reads the datagrams that have come, and answers those that ask.
-    fn run_datagrams(&mut self, clock: &Clock) -> bool {
-        let mut busy = false;
-        for (key, slot) in &mut self.slots {
-            while let Some(datagram) = slot.peer.poll_datagram() {
-                busy = true;
-                let port = datagram.local.port();
-                let role = if port == ASKING_PORT {
-                    Role::Dialed
-                } else {
-                    Role::Accepted
-                };
-                let theirs = self.secrets.get(key).copied().unwrap_or(Secret(0));
-                let number = app::open_datagram(theirs, &datagram.payload);
-                match number.filter(|_| self.truth.permits(clock.now(), *key, role, port)) {
-                    None => self
-                        .faults
-                        .push(format!("{datagram:?} of {key} was delivered, permitted or not its own")),
-                    Some(_) if role == Role::Dialed => self.answers += 1,
-                    Some(number) => {
-                        let answer = app::datagram(self.identity.secret, number);
-                        // Lost if the queue is full, as on any network.
-                        let _ = slot.peer.send_datagram(datagram.local, datagram.remote, &answer);
-                    }
-                }
-            }
-        }
-        busy
-    }
-
-    /// Sends a datagram that asks for an answer, or a ping. Nobody waits for either.
-    pub fn ask(&mut self, clock: &Clock, key: NodePublic, number: u64) {
-        let Some((local, remote)) = self.ends(key) else {
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(&key) else {
-            return;
-        };
-        let kind = match self.rng.random_range(0..4) {
-            0 => PingKind::Icmp,
-            1 => PingKind::Tsmp,
-            _ => {
-                let (local, remote) = (SocketAddr::new(local, ASKING_PORT), SocketAddr::new(remote, PORTS[0]));
-                let payload = app::datagram(self.identity.secret, number);
-                // What cannot be sent is lost, as on any network.
-                let _ = slot.peer.send_datagram(local, remote, &payload);
-                return;
-            }
-        };
-        let _ = slot.peer.ping(clock.instant(), &mut self.rng, kind, local, remote);
-    }
-
-    /// One of our addresses and one of the peer's, of the same IP version.
-    fn ends(&mut self, key: NodePublic) -> Option<(IpAddr, IpAddr)> {
-        let peer = self.netmap.current()?.peer_by_key(&key)?.clone();
-        let v6 = self.rng.random_ratio(1, 3);
-        let pick = |ips: &[IpAddr]| ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
-        Some((pick(&self.identity.addresses)?, pick(&peer.addresses)?))
-    }
-
     /// Bytes that connections hold, and how many connections there are.
     pub fn held(&self) -> (usize, usize) {
         let connections = self.slots.values().map(|slot| slot.peer.connections());
@@ -509,29 +332,6 @@ impl Node {
     /// What happened with a peer so far.
     pub fn counters(&self, key: NodePublic) -> Option<Counters> {
         self.slots.get(&key).map(|slot| slot.peer.counters())
-    }
-
-    fn run_flows(&mut self, clock: &Clock) -> bool {
-        let now = clock.now();
-        let mut busy = false;
-        for flow in self.flows.iter_mut().filter(|flow| flow.is_woken(now)) {
-            busy = true;
-            let Some(slot) = self.slots.get_mut(&flow.peer) else {
-                self.faults.push(format!("{flow:?} lives without its peer"));
-                continue;
-            };
-            match flow.poll(now, &mut slot.peer) {
-                Ok(progress) if progress.delivered > 0 && !self.truth.permits(now, flow.peer, flow.role, flow.port) => {
-                    self.faults.push(format!("{progress:?} without permission: {flow:?}"));
-                }
-                Ok(_) => {}
-                Err(fault) => self.faults.push(fault),
-            }
-            if flow.end.is_some() {
-                slot.peer.release(flow.conn);
-            }
-        }
-        busy
     }
 }
 
