@@ -13,7 +13,7 @@ use tailnet_engine::{
 };
 use tailnet_wire::{
     derp::GoneReason,
-    key::{DiscoPrivate, NodePublic},
+    key::{DiscoPrivate, DiscoPublic, NodePublic},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -98,9 +98,7 @@ pub(crate) async fn join(
     on_state: &(dyn Fn(&NodeState) + Send + Sync),
 ) -> Result<(Arc<Shared>, watch::Receiver<NodeState>), StartError> {
     let mut rng = clock::rng();
-    let (dir, control_url) = (config.state_dir.clone(), config.control_url.to_string());
-    let opened = tokio::task::spawn_blocking(move || State::open(&dir, &control_url)).await;
-    let state = opened.map_err(|_| StartError::Panicked)??;
+    let state = open_state(&config).await?;
     let udp = UdpSockets::bind(config.udp_port, state.udp_port())?;
     let port = udp.port();
     state.aside(move |state| state.set_udp_port(port)).await?;
@@ -109,15 +107,7 @@ pub(crate) async fn join(
     let disco = DiscoPrivate::from_random(raw);
 
     let roots = tls::root_store(&config.extra_roots)?;
-    let control_config = ControlConfig {
-        url: config.control_url.clone(),
-        allow_plain: config.allow_plain_control,
-        tls: tls::client_config(Arc::clone(&roots))?,
-        disco_key: disco.public(),
-        auth_key: config.auth_key.as_ref().map(|key| key.expose().to_owned().into()),
-        ephemeral: false,
-        tags: config.tags.clone(),
-    };
+    let control_config = control_config(&config, &roots, disco.public())?;
     let local = Local {
         hostinfo: hostinfo(&config.hostname, &config.tags, &config.app),
         endpoints: netcheck::local_endpoints(udp.port()),
@@ -154,6 +144,28 @@ pub(crate) async fn join(
     spawn_tasks(&shared, supervisor);
     greet(&shared, &state).await;
     Ok((shared, watched))
+}
+
+async fn open_state(config: &NodeConfig) -> Result<State, StartError> {
+    let (dir, control_url) = (config.state_dir.clone(), config.control_url.to_string());
+    let opened = tokio::task::spawn_blocking(move || State::open(&dir, &control_url)).await;
+    Ok(opened.map_err(|_| StartError::Panicked)??)
+}
+
+fn control_config(
+    config: &NodeConfig,
+    roots: &Arc<rustls::RootCertStore>,
+    disco_key: DiscoPublic,
+) -> Result<ControlConfig, TlsError> {
+    Ok(ControlConfig {
+        url: config.control_url.clone(),
+        allow_plain: config.allow_plain_control,
+        tls: tls::client_config(Arc::clone(roots))?,
+        disco_key,
+        auth_key: config.auth_key.as_ref().map(|key| key.expose().to_owned().into()),
+        ephemeral: false,
+        tags: config.tags.clone(),
+    })
 }
 
 pub(crate) fn new_shared(

@@ -155,24 +155,13 @@ fn issue(
     let Asking {
         params,
         client,
-        caller,
         live,
         registrant,
         rules,
         now,
+        ..
     } = *asking;
-    let invalid = |why: &str| OAuthError::new(ErrorCode::InvalidGrant, why);
-    if !code.challenge.accepts(params.required("code_verifier")?) {
-        return Err(invalid(
-            "code_verifier does not belong to the code_challenge of the authorization request",
-        ));
-    }
-    // OAuth 2.1 drops the parameter; OAuth 2.0 clients send it, and then it must be the same.
-    if params.one("redirect_uri")?.is_some_and(|uri| uri != code.redirect_uri) {
-        return Err(invalid(
-            "redirect_uri differs from the one of the authorization request",
-        ));
-    }
+    fits(params, code)?;
     let authorization = &code.authorization;
     let Authorization {
         subject,
@@ -191,24 +180,7 @@ fn issue(
         .grant_types
         .contains(&GrantType::RefreshToken)
         .then(|| RefreshToken::draw(tag, handle, rng));
-    let grant = Grant {
-        id: GrantId::of(tag, &handle),
-        code: code.hash,
-        authorization: authorization.clone(),
-        node_id: caller.node_id.clone(),
-        issued_at: now,
-        expires_at: now
-            + if token.is_some() {
-                rules.grant_lifetime
-            } else {
-                rules.access_lifetime
-            },
-        revoked: false,
-        refresh: token.as_ref().map(|token| Rotation {
-            current: token.hash(),
-            spent: Vec::new(),
-        }),
-    };
+    let grant = new_grant(asking, code, GrantId::of(tag, &handle), token.as_ref());
     let making = Making {
         grant: &grant,
         scopes,
@@ -218,4 +190,50 @@ fn issue(
     };
     let tokens = making.tokens(token.map(|token| token.to_text()), rng);
     Ok((grant, tokens))
+}
+
+/// Whether the request goes on from the one that `code` answered.
+///
+/// # Errors
+/// `invalid_grant` when it does not; `invalid_request` when it cannot be told.
+fn fits(params: &Params, code: &Code) -> Result<(), OAuthError> {
+    if !code.challenge.accepts(params.required("code_verifier")?) {
+        return Err(invalid(
+            "code_verifier does not belong to the code_challenge of the authorization request",
+        ));
+    }
+    // OAuth 2.1 drops the parameter; OAuth 2.0 clients send it, and then it must be the same.
+    if params.one("redirect_uri")?.is_some_and(|uri| uri != code.redirect_uri) {
+        return Err(invalid(
+            "redirect_uri differs from the one of the authorization request",
+        ));
+    }
+    Ok(())
+}
+
+fn invalid(why: &str) -> OAuthError {
+    OAuthError::new(ErrorCode::InvalidGrant, why)
+}
+
+/// What the code becomes. Without a refresh token it lasts no longer than the access token.
+fn new_grant(asking: &Asking<'_>, code: &Code, id: GrantId, token: Option<&RefreshToken>) -> Grant {
+    let Asking { caller, rules, now, .. } = *asking;
+    Grant {
+        id,
+        code: code.hash,
+        authorization: code.authorization.clone(),
+        node_id: caller.node_id.clone(),
+        issued_at: now,
+        expires_at: now
+            + if token.is_some() {
+                rules.grant_lifetime
+            } else {
+                rules.access_lifetime
+            },
+        revoked: false,
+        refresh: token.map(|token| Rotation {
+            current: token.hash(),
+            spent: Vec::new(),
+        }),
+    }
 }

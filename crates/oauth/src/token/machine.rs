@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Asking, Outcome, Tokens, Writes, access_claims, vouched};
 use crate::{
     access::allowed_scopes,
+    caller::Caller,
     client::GrantType,
     error::{ErrorCode, OAuthError},
     grant::Authorization,
@@ -34,7 +35,6 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         params,
         client,
         caller,
-        live,
         rules,
         now,
         ..
@@ -45,31 +45,9 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
             "client_credentials is for confidential clients that registered this grant type",
         ));
     }
-    let owner = live
-        .filter(|live| live.node_id == client.registrant.node_id && live.owner() == client.owner)
-        .ok_or_else(|| {
-            OAuthError::new(
-                ErrorCode::UnauthorizedClient,
-                "the node that registered this client is no longer in the tailnet",
-            )
-        })?;
-    vouched(owner, &rules.authorize.identity, ErrorCode::UnauthorizedClient)?;
+    let owner = owner(asking)?;
     let resources = Resource::requested(params, client.options.default_resource.as_ref())?;
-    let asked = params
-        .one("scope")?
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|scope| !scope.is_empty());
-    let scopes: Vec<String> = asked
-        .filter(|scope| !SCOPES.contains(scope))
-        .filter(|scope| {
-            client
-                .scope
-                .as_ref()
-                .is_none_or(|registered| registered.iter().any(|had| had == scope))
-        })
-        .map(str::to_owned)
-        .collect();
+    let scopes = asked_scopes(asking)?;
     let scopes = allowed_scopes(&scopes, &resources, &client.id, owner, &rules.authorize, now)
         .map_err(|error| OAuthError::new(ErrorCode::InvalidTarget, error.description()))?;
     // Only for its form: the `sub` of a machine is its client.
@@ -94,4 +72,39 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
         expires_in: rules.access_lifetime,
         scopes,
     })
+}
+
+/// The node that registered the client, as long as it is there and its owner's.
+fn owner<'a>(asking: &Asking<'a>) -> Result<&'a Caller, OAuthError> {
+    let Asking {
+        client, live, rules, ..
+    } = *asking;
+    let owner = live
+        .filter(|live| live.node_id == client.registrant.node_id && live.owner() == client.owner)
+        .ok_or_else(|| {
+            OAuthError::new(
+                ErrorCode::UnauthorizedClient,
+                "the node that registered this client is no longer in the tailnet",
+            )
+        })?;
+    vouched(owner, &rules.authorize.identity, ErrorCode::UnauthorizedClient)?;
+    Ok(owner)
+}
+
+/// The scopes of the request that the client registered, without those that tell about a user.
+fn asked_scopes(asking: &Asking<'_>) -> Result<Vec<String>, OAuthError> {
+    let asked = asking
+        .params
+        .one("scope")?
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty());
+    Ok(asked
+        .filter(|scope| !SCOPES.contains(scope))
+        .filter(|scope| {
+            let registered = asking.client.scope.as_ref();
+            registered.is_none_or(|registered| registered.iter().any(|had| had == scope))
+        })
+        .map(str::to_owned)
+        .collect())
 }

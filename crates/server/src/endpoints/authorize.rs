@@ -4,7 +4,7 @@ use countersign_oauth::{
     audit::AuditRecord,
     authorize::{self, Answer, Outcome, PageError, Question},
     caller::Caller,
-    client::Client,
+    client::{Client, ClientId},
     error::{ErrorCode, OAuthError},
     grant::Code,
     hint::Hint,
@@ -13,11 +13,13 @@ use countersign_oauth::{
     prompt::{self, Browser},
     remembered,
     sealed::SealError,
+    secret::SecretHash,
 };
 use countersign_store::{CommitError, Reads, StoreError};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use rand_core::RngCore;
+use time::OffsetDateTime;
 
 use crate::{
     app::{App, Exchange},
@@ -53,6 +55,15 @@ pub(crate) async fn any(app: &App, exchange: &Exchange, caller: &Caller, request
     }
 }
 
+/// What a request says of itself before anything is read.
+struct Asked<'a> {
+    client: ClientId,
+    /// Of a request that was pushed.
+    reference: Option<SecretHash>,
+    params: &'a Params,
+    headers: &'a HeaderMap,
+}
+
 async fn answer(
     app: &App,
     exchange: &Exchange,
@@ -60,79 +71,110 @@ async fn answer(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Reply, AuthorizeError> {
-    let id = match authorize::client_id(params) {
+    let client = match authorize::client_id(params) {
         Ok(id) => id,
         Err(error) => return Ok(refuse(app, exchange, caller, "", &error)),
     };
     let reference = match par::referred(params) {
         Ok(reference) => reference,
-        Err(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
+        Err(error) => return Ok(refuse(app, exchange, caller, client.as_str(), &error)),
+    };
+    let asked = Asked {
+        client,
+        reference,
+        params,
+        headers,
     };
     let mut rng = clock::rng()?;
     for _ in 0..ATTEMPTS {
-        let mut reads = app.store.reads();
-        let pushed = match reference {
-            None => None,
-            Some(hash) => {
-                let stored = reads.get::<Pushed>(hash.to_text()).await?;
-                match par::resolve(stored, &id, exchange.now) {
-                    Ok(pushed) => Some(pushed),
-                    Err(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
-                }
-            }
-        };
-        // Beside a reference nothing else counts (RFC 9126 4).
-        let params = pushed.as_ref().map_or(params, |pushed| &pushed.params);
-        let client = reads.get::<Client>(id.as_str()).await?;
-        let registrant = client
-            .as_ref()
-            .and_then(|client| app.directory.node(&client.registrant.node_id));
-        let rules = &app.tokens.authorize;
-        let request = match authorize::authorize(
-            params,
-            reference,
-            client.as_ref(),
-            caller,
-            registrant.as_ref(),
-            rules,
-            exchange.now,
-        ) {
-            Outcome::Page(error) => return Ok(refuse(app, exchange, caller, id.as_str(), &error)),
-            Outcome::Redirect(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
-            Outcome::Valid(request) => request,
-        };
-        let Some(client) = client else {
-            return Ok(refuse(app, exchange, caller, id.as_str(), &PageError::UnknownClient));
-        };
-        let may_be_remembered = remembered::may_be(&client, registrant.as_ref(), &request.redirect_uri, exchange.now);
-        let session = sessions::of_browser(app, &mut reads, headers, caller).await?;
-        let consent = sessions::consent_to(&mut reads, &request, caller).await?;
-        let consent = consent.filter(|consent| consent.is_carried_by(&client));
-        let browser = Browser {
-            session: session.as_ref(),
-            remembered: consent.as_ref(),
-            may_be_remembered,
-            navigates: navigates(headers),
-            hint: &hint(app, params),
-        };
-        match prompt::decide(*request, &browser, caller, rules, exchange.now, &mut rng) {
-            prompt::Outcome::Refused(answer) => return Ok(send_back(exchange, caller, id.as_str(), &answer)),
-            prompt::Outcome::Ask(question) => {
-                return show(app, exchange, caller, &question, &client, may_be_remembered, &mut rng);
-            }
-            prompt::Outcome::Answered { answer, code } => {
-                if keep(app, exchange, caller, reads, &code, &client, pushed.as_ref()).await? {
-                    let why = "the user consented to this before";
-                    log(exchange, caller, id.as_str(), Decision::Allowed, why);
-                    return Ok(reply::answer(&answer));
-                }
-            }
+        if let Some(reply) = decide(app, exchange, caller, &asked, &mut rng).await? {
+            return Ok(reply);
         }
     }
     Ok(reply::busy(
         status::OVERLOADED,
         "too much changes at once for this client; try again",
     ))
+}
+
+/// Decides by what is stored now. `None` when that changed before the answer was kept.
+async fn decide(
+    app: &App,
+    exchange: &Exchange,
+    caller: &Caller,
+    asked: &Asked<'_>,
+    rng: &mut (dyn RngCore + Send),
+) -> Result<Option<Reply>, AuthorizeError> {
+    let id = &asked.client;
+    let mut reads = app.store.reads();
+    let pushed = match asked.pushed(&mut reads, exchange.now).await? {
+        Ok(pushed) => pushed,
+        Err(error) => return Ok(Some(refuse(app, exchange, caller, id.as_str(), &error))),
+    };
+    // Beside a reference nothing else counts (RFC 9126 4).
+    let params = pushed.as_ref().map_or(asked.params, |pushed| &pushed.params);
+    let client = reads.get::<Client>(id.as_str()).await?;
+    let registrant = client
+        .as_ref()
+        .and_then(|client| app.directory.node(&client.registrant.node_id));
+    let rules = &app.tokens.authorize;
+    let request = match authorize::authorize(
+        params,
+        asked.reference,
+        client.as_ref(),
+        caller,
+        registrant.as_ref(),
+        rules,
+        exchange.now,
+    ) {
+        Outcome::Page(error) => return Ok(Some(refuse(app, exchange, caller, id.as_str(), &error))),
+        Outcome::Redirect(answer) => return Ok(Some(send_back(exchange, caller, id.as_str(), &answer))),
+        Outcome::Valid(request) => request,
+    };
+    let Some(client) = client else {
+        let error = PageError::UnknownClient;
+        return Ok(Some(refuse(app, exchange, caller, id.as_str(), &error)));
+    };
+    let may_be_remembered = remembered::may_be(&client, registrant.as_ref(), &request.redirect_uri, exchange.now);
+    let session = sessions::of_browser(app, &mut reads, asked.headers, caller).await?;
+    let consent = sessions::consent_to(&mut reads, &request, caller).await?;
+    let consent = consent.filter(|consent| consent.is_carried_by(&client));
+    let browser = Browser {
+        session: session.as_ref(),
+        remembered: consent.as_ref(),
+        may_be_remembered,
+        navigates: navigates(asked.headers),
+        hint: &hint(app, params),
+    };
+    match prompt::decide(*request, &browser, caller, rules, exchange.now, rng) {
+        prompt::Outcome::Refused(answer) => Ok(Some(send_back(exchange, caller, id.as_str(), &answer))),
+        prompt::Outcome::Ask(question) => {
+            show(app, exchange, caller, &question, &client, may_be_remembered, rng).map(Some)
+        }
+        prompt::Outcome::Answered { answer, code } => {
+            if !keep(app, exchange, caller, reads, &code, &client, pushed.as_ref()).await? {
+                return Ok(None);
+            }
+            let why = "the user consented to this before";
+            log(exchange, caller, id.as_str(), Decision::Allowed, why);
+            Ok(Some(reply::answer(&answer)))
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The request that was pushed, where one is referred to; or why it is none for this client.
+    async fn pushed(
+        &self,
+        reads: &mut Reads<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Result<Option<Pushed>, PageError>, StoreError> {
+        let Some(hash) = self.reference else {
+            return Ok(Ok(None));
+        };
+        let stored = reads.get::<Pushed>(hash.to_text()).await?;
+        Ok(par::resolve(stored, &self.client, now).map(Some))
+    }
 }
 
 /// Keeps a code that was given without a click. False when what it rests on changed at this moment: the session or the

@@ -89,15 +89,11 @@ async fn decide(
             caller,
             registrant: facts.registrant.as_ref(),
         };
-        let id = facts
-            .client
-            .as_ref()
-            .map(|client| client.id.to_string())
-            .unwrap_or_default();
+        let id = facts.client.as_ref().map_or("", |client| client.id.as_str());
         let mut txn = reads.into_txn();
         par::spend(&mut txn, facts.pushed.as_ref());
         let (answer, records) = match consent::decide(&click, &app.tokens.authorize, exchange.now, &mut rng) {
-            Outcome::Page(error) => return Ok(refuse_page(app, exchange, caller, &id, &error)),
+            Outcome::Page(error) => return Ok(refuse_page(app, exchange, caller, id, &error)),
             Outcome::Refused { answer, declined } => {
                 txn.put(&*declined)?;
                 (answer, None)
@@ -109,13 +105,8 @@ async fn decide(
         }
         match app.store.commit(txn).await {
             Ok(_) => {
-                log_answer(exchange, caller, &id, &answer);
-                let mut reply = reply::answer(&answer);
-                cookie.forget(&mut reply);
-                if let Some((_, secret)) = records.as_deref().and_then(|records| records.session.as_ref()) {
-                    Cookie::of_session(https).set(secret.reveal(), &mut reply);
-                }
-                return Ok(reply);
+                log_answer(exchange, caller, id, &answer);
+                return Ok(answered(&answer, &cookie, records.as_deref(), https));
             }
             Err(CommitError::Conflict(_)) => {}
             Err(CommitError::Store(error)) => return Err(error.into()),
@@ -232,6 +223,16 @@ pub(crate) fn mark_used(txn: &mut Txn, client: &Client, at: OffsetDateTime) -> R
     let client = client.id.clone();
     txn.delete::<UnusedUntil>(UnusedUntil { at, client }.id());
     Ok(())
+}
+
+/// Sends the browser on, without the cookie of its page and with that of a new session.
+fn answered(answer: &Answer, page: &Cookie, records: Option<&Records>, https: bool) -> Reply {
+    let mut reply = reply::answer(answer);
+    page.forget(&mut reply);
+    if let Some((_, secret)) = records.and_then(|records| records.session.as_ref()) {
+        Cookie::of_session(https).set(secret.reveal(), &mut reply);
+    }
+    reply
 }
 
 fn log_answer(exchange: &Exchange, caller: &Caller, client: &str, answer: &Answer) {

@@ -21,6 +21,7 @@ use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use rand_core::RngCore;
 use serde_json::Value;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -63,7 +64,14 @@ async fn answer(
         let client = &authenticated.client;
         // Before anything is spent: a key may still have to be made.
         let signer = app.keys.signer(client.signing_alg).await.map_err(Failure::from)?;
-        let outcome = decide(app, exchange, caller, &mut reads, client, params, &mut rng).await?;
+        let asked = Asked {
+            app,
+            client,
+            caller,
+            params,
+            now: exchange.now,
+        };
+        let outcome = asked.decide(&mut reads, &mut rng).await?;
         let (writes, result, suspicious) = match outcome {
             Outcome::Issued { writes, tokens } => (writes, Ok(tokens), false),
             Outcome::Refused {
@@ -103,30 +111,53 @@ async fn answer(
     Err(TokenError::Refused(String::new(), error))
 }
 
-async fn decide(
-    app: &App,
-    exchange: &Exchange,
-    caller: &Caller,
-    reads: &mut Reads<'_>,
-    client: &Client,
-    params: &Params,
-    rng: &mut (dyn RngCore + Send),
-) -> Result<Outcome, StoreError> {
-    let asking = |live, registrant| Asking {
-        params,
-        client,
-        caller,
-        live,
-        registrant,
-        rules: &app.tokens,
-        now: exchange.now,
-    };
-    let grant_type = match params.required("grant_type") {
-        Ok(grant_type) => grant_type,
-        Err(error) => return Ok(error.into()),
-    };
-    if grant_type == GrantType::AuthorizationCode.as_str() {
-        let presented = match Presented::read(params) {
+/// What is asked, whatever the grant type.
+struct Asked<'a> {
+    app: &'a App,
+    client: &'a Client,
+    caller: &'a Caller,
+    params: &'a Params,
+    now: OffsetDateTime,
+}
+
+impl Asked<'_> {
+    fn asking<'b>(&'b self, live: Option<&'b Caller>, registrant: Option<&'b Caller>) -> Asking<'b> {
+        Asking {
+            params: self.params,
+            client: self.client,
+            caller: self.caller,
+            live,
+            registrant,
+            rules: &self.app.tokens,
+            now: self.now,
+        }
+    }
+
+    async fn decide(&self, reads: &mut Reads<'_>, rng: &mut (dyn RngCore + Send)) -> Result<Outcome, StoreError> {
+        let grant_type = match self.params.required("grant_type") {
+            Ok(grant_type) => grant_type,
+            Err(error) => return Ok(error.into()),
+        };
+        if grant_type == GrantType::AuthorizationCode.as_str() {
+            return self.redeem(reads, rng).await;
+        }
+        if grant_type == GrantType::RefreshToken.as_str() {
+            return self.refresh(reads, rng).await;
+        }
+        if grant_type == GrantType::ClientCredentials.as_str() {
+            let live = self.app.directory.node(&self.client.registrant.node_id);
+            return Ok(machine::issue(&self.asking(live.as_ref(), None), rng));
+        }
+        let error = OAuthError::new(
+            ErrorCode::UnsupportedGrantType,
+            "grant_type must be authorization_code, refresh_token or client_credentials",
+        );
+        Ok(error.into())
+    }
+
+    async fn redeem(&self, reads: &mut Reads<'_>, rng: &mut (dyn RngCore + Send)) -> Result<Outcome, StoreError> {
+        let Self { app, client, .. } = *self;
+        let presented = match Presented::read(self.params) {
             Ok(presented) => presented,
             Err(error) => return Ok(error.into()),
         };
@@ -141,12 +172,14 @@ async fn decide(
         let subject = stored.as_ref().map(|code| &code.authorization.subject);
         let live = subject.and_then(|subject| app.directory.node(&subject.node_id));
         let publisher = app.publisher(client, subject);
-        let asking = asking(live.as_ref(), publisher.as_ref());
+        let asking = self.asking(live.as_ref(), publisher.as_ref());
         let outcome = code::redeem(&asking, &presented, stored, issued, &app.secret, rng);
-        return below_ceiling(reads, outcome).await;
+        below_ceiling(reads, outcome).await
     }
-    if grant_type == GrantType::RefreshToken.as_str() {
-        let token = match refresh::presented(params) {
+
+    async fn refresh(&self, reads: &mut Reads<'_>, rng: &mut (dyn RngCore + Send)) -> Result<Outcome, StoreError> {
+        let Self { app, client, .. } = *self;
+        let token = match refresh::presented(self.params) {
             Ok(token) => token,
             Err(error) => return Ok(error.into()),
         };
@@ -156,18 +189,9 @@ async fn decide(
             .and_then(|grant| app.directory.node(&grant.authorization.subject.node_id));
         let subject = grant.as_ref().map(|grant| &grant.authorization.subject);
         let publisher = app.publisher(client, subject);
-        let asking = asking(live.as_ref(), publisher.as_ref());
-        return Ok(refresh::refresh(&asking, &token, grant, rng));
+        let asking = self.asking(live.as_ref(), publisher.as_ref());
+        Ok(refresh::refresh(&asking, &token, grant, rng))
     }
-    if grant_type == GrantType::ClientCredentials.as_str() {
-        let live = app.directory.node(&client.registrant.node_id);
-        return Ok(machine::issue(&asking(live.as_ref(), None), rng));
-    }
-    let error = OAuthError::new(
-        ErrorCode::UnsupportedGrantType,
-        "grant_type must be authorization_code, refresh_token or client_credentials",
-    );
-    Ok(error.into())
 }
 
 /// `outcome`, or a refusal that spends nothing when it would make one grant too many.

@@ -9,9 +9,9 @@
 
 use std::{
     fs::File,
-    mem,
+    io, mem,
     ops::Bound,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -81,32 +81,19 @@ impl Buffered {
     /// Opens the journals beside a database and moves what they hold into it.
     pub(crate) fn open(folder: &Path, database: Sled, mut settler: Settler) -> Result<Self, OpenError> {
         let settled = settler.epoch();
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| OpenError::Io { path, source }
-        };
         let paths = journal::paths(folder);
-        let [path_a, path_b] = &paths;
         let (mut journals, mut held) = if settled == 0 {
             // A new store, or one whose first start was cut short: nothing was ever acknowledged.
-            let a = Journal::make(path_a).map_err(io(path_a))?;
-            let b = Journal::make(path_b).map_err(io(path_b))?;
-            // Their names must be there before the database says that it goes on with them.
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io(folder))?;
-            ([a, b], [None, None])
+            (make_journals(folder, &paths)?, [None, None])
         } else {
-            let (a, in_a) = Journal::open(path_a).map_err(|source| unreadable(path_a, &source))?;
-            let (b, in_b) = Journal::open(path_b).map_err(|source| unreadable(path_b, &source))?;
-            ([a, b], [in_a, in_b])
+            open_journals(&paths)?
         };
         let epochs =
             |held: &[Option<Recovered>; 2]| held.each_ref().map(|held| held.as_ref().map_or(0, |held| held.epoch));
         let last = epochs(&held).into_iter().max().unwrap_or(0).max(settled + 1);
         let missing = |epoch| !epochs(&held).contains(&epoch);
         if settled > 0 && (last - settled > 2 || (settled + 1..=last).any(missing)) {
-            let path = path_a.clone();
+            let [path, _] = paths;
             return Err(OpenError::Journal { path, settled });
         }
         // The file that does not hold the last epoch.
@@ -114,7 +101,7 @@ impl Buffered {
         for epoch in settled + 1..=last {
             if epoch == last {
                 // Before the last one is settled: a journal always goes on where the database ends.
-                journals[current].restart(last + 1).map_err(io(&paths[current]))?;
+                journals[current].restart(last + 1).map_err(unusable(&paths[current]))?;
             }
             let mut layer = Layer::default();
             let from = held
@@ -168,8 +155,29 @@ impl Writing {
     }
 }
 
+fn make_journals(folder: &Path, [path_a, path_b]: &[PathBuf; 2]) -> Result<[Journal; 2], OpenError> {
+    let a = Journal::make(path_a).map_err(unusable(path_a))?;
+    let b = Journal::make(path_b).map_err(unusable(path_b))?;
+    // Their names must be there before the database says that it goes on with them.
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(unusable(folder))?;
+    Ok([a, b])
+}
+
+fn open_journals([path_a, path_b]: &[PathBuf; 2]) -> Result<([Journal; 2], [Option<Recovered>; 2]), OpenError> {
+    let (a, in_a) = Journal::open(path_a).map_err(|source| unreadable(path_a, &source))?;
+    let (b, in_b) = Journal::open(path_b).map_err(|source| unreadable(path_b, &source))?;
+    Ok(([a, b], [in_a, in_b]))
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    move |source| OpenError::Io { path, source }
+}
+
 /// A journal that is gone or was cut: its folder is not as we left it.
-fn unreadable(path: &Path, error: &std::io::Error) -> OpenError {
+fn unreadable(path: &Path, error: &io::Error) -> OpenError {
     OpenError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),

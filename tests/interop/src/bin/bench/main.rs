@@ -297,16 +297,7 @@ fn transfer(bench: &Bench, server: &StreamServer, up: bool, streams: u64, bytes:
     let begun = Instant::now();
     let mut curls = Vec::new();
     for _ in 0..streams {
-        let mut curl: Command = alice.command("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "120",
-            "--output",
-            "/dev/null",
-        ]);
+        let mut curl = quiet_curl(alice);
         if up {
             curl.arg("--upload-file").arg(&file).arg(server.url("/upload"));
         } else {
@@ -338,6 +329,20 @@ fn transfer(bench: &Bench, server: &StreamServer, up: bool, streams: u64, bytes:
         server: after.0 - before.0,
         client: after.1 - before.1,
     })
+}
+
+fn quiet_curl(host: &Host) -> Command {
+    let mut curl = host.command("curl");
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--max-time",
+        "120",
+        "--output",
+        "/dev/null",
+    ]);
+    curl
 }
 
 fn print_transfer(name: &str, rounds: &[Transfer], peak_rss_mib: f64) {

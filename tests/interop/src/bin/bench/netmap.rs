@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use countersign_interop_tests::{Error, JoinTo, Result};
+use countersign_interop_tests::{Error, JoinTo, Result, StreamKind};
 use tailnet_testkit::{AuthKeySpec, Tailnet, TailnetConfig};
 
 use crate::{Bench, KINDS, heading};
@@ -37,32 +37,18 @@ pub(crate) fn netmap(bench: &Bench) -> Result {
             std::fs::create_dir_all(&dir).map_err(io("making a folder"))?;
             let (ca, key) = (dir.join("ca.pem"), dir.join("key"));
             tailnet.write_ca(&ca).map_err(io("writing the root"))?;
-            let mut best: Option<(f64, f64, f64, f64)> = None;
+            let mut best: Option<Figures> = None;
             for round in 0..3 {
                 let spec = AuthKeySpec::tags(&["tag:bench"]);
                 let text = tailnet.auth_key(spec).map_err(|e| unexpected("an auth key", &e))?;
                 std::fs::write(&key, text).map_err(io("writing a key"))?;
-                let state = dir.join(format!("state-{round}"));
                 let join = JoinTo {
                     control_url: tailnet.control_url(),
                     ca: &ca,
                     key: &key,
-                    state: &state,
+                    state: &dir.join(format!("state-{round}")),
                 };
-                let start = |log: &str| {
-                    let command = kind.command(&join, |program: &Path| Command::new(program))?;
-                    kind.launch(command, &dir.join(log))
-                };
-                let (process, ready) = start("log")?;
-                let usage = process.usage()?;
-                drop(process);
-                let (_again, restarted) = start("log")?;
-                let figures = (
-                    ready.as_secs_f64() * 1e3,
-                    usage.peak_rss_mib,
-                    usage.cpu_seconds,
-                    restarted.as_secs_f64() * 1e3,
-                );
+                let figures = start_twice(kind, &join, &dir.join("log"))?;
                 if best.is_none_or(|best| figures.0 < best.0) {
                     best = Some(figures);
                 }
@@ -77,6 +63,27 @@ pub(crate) fn netmap(bench: &Bench) -> Result {
         runtime.block_on(tailnet.shutdown());
     }
     Ok(())
+}
+
+/// Milliseconds to listening, MiB, CPU seconds, and milliseconds of a restart.
+type Figures = (f64, f64, f64, f64);
+
+/// A first start and a restart with the same state.
+fn start_twice(kind: StreamKind, join: &JoinTo<'_>, log: &Path) -> Result<Figures> {
+    let start = || {
+        let command = kind.command(join, |program: &Path| Command::new(program))?;
+        kind.launch(command, log)
+    };
+    let (process, ready) = start()?;
+    let usage = process.usage()?;
+    drop(process);
+    let (_again, restarted) = start()?;
+    Ok((
+        ready.as_secs_f64() * 1e3,
+        usage.peak_rss_mib,
+        usage.cpu_seconds,
+        restarted.as_secs_f64() * 1e3,
+    ))
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
