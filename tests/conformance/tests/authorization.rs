@@ -1,7 +1,11 @@
 //! MCP's conformance tool, both authorization-server scenarios, once for each specification version.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use countersign_conformance_tests::{ConnectProxy, Tool};
 use countersign_flow_tests::{Client, Stage, policy};
@@ -69,6 +73,20 @@ async fn passes(version: &str) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    let (status, printed, complaints) = conversation(run, &stage, &mut client).await;
+    assert!(status.success(), "{printed}\n{complaints}");
+
+    let checks = checks(results.path());
+    assert_eq!(checks.len(), 3, "both scenarios ran: {checks:#?}");
+    for check in checks {
+        println!("{version} {} {}", check["id"], check["status"]);
+        let cimd = check["status"] == "WARNING" && check["id"] == "authorization-server-metadata-cimd";
+        assert!(check["status"] == "SUCCESS" || cimd, "{check:#}");
+    }
+}
+
+/// Lets the tool run, and answers the pages to which it sends its user. How it ended, what it printed, its complaints.
+async fn conversation(mut run: Command, stage: &Stage, client: &mut Client) -> (ExitStatus, String, String) {
     let mut run = run.spawn().unwrap();
     let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
     let mut stderr = run.stderr.take().unwrap();
@@ -82,22 +100,14 @@ async fn passes(version: &str) {
             printed += &line;
             printed.push('\n');
             if let Some(path) = line.strip_prefix(stage.server().issuer().as_str()) {
-                consent(&mut client, path).await;
+                consent(client, path).await;
             }
         }
         run.wait().await.unwrap()
     };
     let status = timeout(LIMIT, conversation).await.unwrap();
     let complaints = complaints.await.unwrap().unwrap();
-    assert!(status.success(), "{printed}\n{complaints}");
-
-    let checks = checks(results.path());
-    assert_eq!(checks.len(), 3, "both scenarios ran: {checks:#?}");
-    for check in checks {
-        println!("{version} {} {}", check["id"], check["status"]);
-        let cimd = check["status"] == "WARNING" && check["id"] == "authorization-server-metadata-cimd";
-        assert!(check["status"] == "SUCCESS" || cimd, "{check:#}");
-    }
+    (status, printed, complaints)
 }
 
 /// Answers the consent page as a browser does, and follows the redirect to the tool's callback.

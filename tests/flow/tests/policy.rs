@@ -18,6 +18,7 @@ fn step<'a>(explanation: &'a Value, kind: &str) -> &'a Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story, and a server takes long to start")]
 async fn an_administrator_on_the_server_asks_who_may_what_and_publishes_a_client() {
     let scene = Scene::new().await;
     let key = scene

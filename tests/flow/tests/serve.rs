@@ -197,6 +197,7 @@ fn between(text: &str, before: &str, after: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one flow, all whose secrets are looked for")]
 async fn a_log_at_trace_holds_no_secret_code_or_token() {
     const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

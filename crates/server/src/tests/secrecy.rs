@@ -46,37 +46,22 @@ impl Secrets {
     }
 }
 
-#[tokio::test]
-async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
-    let log = Kept::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .finish();
-    // For the whole process: what other tests have asked first would stay silent otherwise. Their lines do no harm.
-    tracing::subscriber::set_global_default(subscriber).unwrap();
-    let rig = Rig::start(config()).await;
-    let node = flow::alice();
-    let mut alice = rig.client(&node).await;
-    let mut secrets = Secrets::default();
-    secrets.keep("the PKCE verifier", VERIFIER);
-    secrets.keep("the server's secret", &**rig.server.app().secret.to_text());
-
-    // A public client: page, click, code, tokens, refresh, userinfo, introspection, theft, replay, revocation.
-    let id = registered(&mut alice).await;
-    let page = page(&mut alice, &id, &[("resource", RESOURCE), ("scope", "openid read")]).await;
+/// Page, click, code, tokens, refresh, userinfo, introspection, theft, replay, revocation. Returns the client's id.
+async fn use_public_client(rig: &Rig, alice: &mut Client, secrets: &mut Secrets) -> String {
+    let id = registered(alice).await;
+    let page = page(alice, &id, &[("resource", RESOURCE), ("scope", "openid read")]).await;
     secrets.keep("the ticket", &page.ticket);
     secrets.keep("the cookie", page.cookie.split_once('=').unwrap().1);
-    let location = click(&mut alice, &page, &OURS).await.header("location").to_owned();
+    let location = click(alice, &page, &OURS).await.header("location").to_owned();
     let code = secrets.keep("the code", field(&location, "code=", '&'));
     secrets.keep("the code without its name", &code[30..]);
     let mut bob = rig.client(&Node::bob()).await;
     flow::redeem(&mut bob, &id, &code).await;
-    let tokens = flow::redeem(&mut alice, &id, &code).await;
+    let tokens = flow::redeem(alice, &id, &code).await;
     secrets.keep("the id_token", text(&tokens, "id_token"));
     let access = secrets.keep("the access token", text(&tokens, "access_token"));
     let first = secrets.keep("the refresh token", text(&tokens, "refresh_token"));
-    let second = refresh(&mut alice, &id, &first).await;
+    let second = refresh(alice, &id, &first).await;
     secrets.keep("its successor", text(&second, "refresh_token"));
     secrets.keep("the second access token", text(&second, "access_token"));
     refresh(&mut bob, &id, &first).await;
@@ -86,11 +71,14 @@ async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
         .await;
     let body = form(&[("token", &access)]);
     alice.send(Method::POST, "/introspect", &[FORM], body).await;
-    flow::redeem(&mut alice, &id, &code).await;
+    flow::redeem(alice, &id, &code).await;
     let body = form(&[("client_id", &id), ("token", &first)]);
     alice.send(Method::POST, "/revoke", &[FORM], body).await;
+    id
+}
 
-    // A confidential one: its secret right and wrong, in the form, the header and the query, and its management.
+/// Its secret right and wrong, in the form, the header and the query, and its management.
+async fn use_confidential_client(alice: &mut Client, secrets: &mut Secrets) {
     let made = alice
         .register(&json!({"redirect_uris": ["https://app.example/cb"], "grant_types": ["client_credentials"]}))
         .await;
@@ -129,7 +117,26 @@ async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
         let bearer = format!("Bearer {token}");
         alice.send(Method::GET, &path, &[("authorization", &bearer)], "").await;
     }
+}
 
+#[tokio::test]
+async fn a_trace_of_the_whole_flow_holds_no_secret_code_or_token() {
+    let log = Kept::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    // For the whole process: what other tests have asked first would stay silent otherwise. Their lines do no harm.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let rig = Rig::start(config()).await;
+    let node = flow::alice();
+    let mut alice = rig.client(&node).await;
+    let mut secrets = Secrets::default();
+    secrets.keep("the PKCE verifier", VERIFIER);
+    secrets.keep("the server's secret", &**rig.server.app().secret.to_text());
+
+    let id = use_public_client(&rig, &mut alice, &mut secrets).await;
+    use_confidential_client(&mut alice, &mut secrets).await;
     // And what the tailnet's withdrawal says.
     let code = flow::code(&mut alice, &id, &[("resource", RESOURCE)]).await;
     flow::redeem(&mut alice, &id, &secrets.keep("another code", code)).await;

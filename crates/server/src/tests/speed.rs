@@ -2,6 +2,12 @@
 
 use std::time::Instant;
 
+use countersign_oauth::{
+    grant::{Grant, GrantId, NodeTag},
+    subject::Subject,
+};
+use countersign_store::Txn;
+
 use super::*;
 use crate::signer::{Type, Verifier, verify};
 
@@ -202,14 +208,27 @@ fn resident() -> u64 {
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
+/// As many grants like one, of each of the holders in turn.
+async fn put_grants(store: &Store, like: &Grant, holders: &[Node], count: usize) {
+    for chunk in (0..count).collect::<Vec<_>>().chunks(500) {
+        let mut txn = Txn::new();
+        for index in chunk {
+            let mut grant = like.clone();
+            let holder = holders[index % holders.len()].facts.lock();
+            grant.id = GrantId::of(NodeTag::of(&holder.node_id), &(*index as u128).to_be_bytes());
+            grant.authorization.subject = Subject::of(&holder);
+            grant.node_id = holder.node_id.clone();
+            txn.put(&grant).unwrap();
+        }
+        store.commit(txn).await.unwrap();
+    }
+}
+
 /// What a netmap change costs with 10,000 grants: one that concerns no holder, one that concerns one, and one that takes
 /// everything.
 #[ignore = "a measurement, and only a release build is worth measuring"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_netmap_change_with_ten_thousand_grants() {
-    use countersign_oauth::grant::{Grant, GrantId, NodeTag};
-    use countersign_store::Txn;
-
     const GRANTS: usize = 10_000;
     for holders in [1, 100, GRANTS] {
         let folder = tempfile::tempdir().unwrap();
@@ -231,18 +250,7 @@ async fn a_netmap_change_with_ten_thousand_grants() {
             .map(|index| Node::user(1000 + index as i64, &format!("u{index}"), &[flow::ALL]))
             .collect();
         all.iter().for_each(|node| nodes.add(node));
-        for chunk in (0..GRANTS).collect::<Vec<_>>().chunks(500) {
-            let mut txn = Txn::new();
-            for index in chunk {
-                let mut grant = like.clone();
-                let holder = all[index % holders].facts.lock();
-                grant.id = GrantId::of(NodeTag::of(&holder.node_id), &(*index as u128).to_be_bytes());
-                grant.authorization.subject = countersign_oauth::subject::Subject::of(&holder);
-                grant.node_id = holder.node_id.clone();
-                txn.put(&grant).unwrap();
-            }
-            store.commit(txn).await.unwrap();
-        }
+        put_grants(&store, &like, &all, GRANTS).await;
         // As at a start: everything is looked at for the first time.
         for what in [
             "first look, nothing lost",

@@ -51,6 +51,43 @@ fn again(application: &mut RelyingParty, server: &Server, of: &Value) -> Result<
     application.step(server, "resend", json!({ "path": path, "body": body }))
 }
 
+/// Everything once more, by somebody who saw it.
+fn nothing_is_good_twice(
+    application: &mut RelyingParty,
+    lab: &Lab,
+    server: &Server,
+    [pushed, tokens]: [&Value; 2],
+) -> Result {
+    for once in [pushed, tokens] {
+        let refused = again(application, server, once)?;
+        assert_eq!(
+            (&refused["status"], &refused["error"]),
+            (&json!(401), &json!("invalid_client")),
+            "{refused}"
+        );
+        assert!(text(&refused, "error_description").contains("used before"), "{refused}");
+    }
+    let browser = Browser::new(&lab.alice, server)?;
+    let spent = browser.open(text(pushed, "path"))?;
+    assert_eq!(
+        (spent.status, spent.header("location")),
+        (400, ""),
+        "a reference was good twice: {spent:?}"
+    );
+    let direct = format!(
+        "/authorize?response_type=code&client_id={}&code_challenge_method=S256",
+        text(application.client(), "client_id")
+    );
+    let direct = browser.open(&format!(
+        "{direct}&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    ))?;
+    assert!(
+        direct.header("location").contains("error=invalid_request"),
+        "nothing was pushed: {direct:?}"
+    );
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs root and real peers: tests/run interop"]
 fn openid_client_pushes_proves_itself_by_a_key_and_gets_opaque_tokens_and_no_replay_gets_anything() -> Result {
@@ -87,34 +124,7 @@ fn openid_client_pushes_proves_itself_by_a_key_and_gets_opaque_tokens_and_no_rep
         "{told}"
     );
 
-    // Everything once more, by somebody who saw it.
-    for once in [&pushed, &tokens] {
-        let refused = again(&mut application, &server, once)?;
-        assert_eq!(
-            (&refused["status"], &refused["error"]),
-            (&json!(401), &json!("invalid_client")),
-            "{refused}"
-        );
-        assert!(text(&refused, "error_description").contains("used before"), "{refused}");
-    }
-    let browser = Browser::new(&lab.alice, &server)?;
-    let spent = browser.open(text(&pushed, "path"))?;
-    assert_eq!(
-        (spent.status, spent.header("location")),
-        (400, ""),
-        "a reference was good twice: {spent:?}"
-    );
-    let direct = format!(
-        "/authorize?response_type=code&client_id={}&code_challenge_method=S256",
-        text(&client, "client_id")
-    );
-    let direct = browser.open(&format!(
-        "{direct}&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-    ))?;
-    assert!(
-        direct.header("location").contains("error=invalid_request"),
-        "nothing was pushed: {direct:?}"
-    );
+    nothing_is_good_twice(&mut application, &lab, &server, [&pushed, &tokens])?;
 
     let refreshed = application.step(&server, "refresh", json!({ "token": text(&tokens, "refresh_token") }))?;
     let newer = text(&refreshed, "access_token");

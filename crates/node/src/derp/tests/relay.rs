@@ -129,6 +129,7 @@ impl Relay {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a relay in one loop")]
 async fn serve(
     acceptor: TlsAcceptor,
     tcp: TcpStream,

@@ -6,6 +6,7 @@ use super::*;
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn the_authorization_endpoint_tells_the_client_what_is_wrong() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;

@@ -14,6 +14,7 @@ async fn try_token(client: &mut Client, rows: &[Row<'_>]) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn the_token_endpoint_names_what_is_wrong() {
     let rig = Rig::start(config()).await;
     let mut alice = rig.client(&alice()).await;

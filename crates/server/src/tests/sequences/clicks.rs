@@ -42,6 +42,10 @@ pub(super) struct Remembered {
 
 impl Sequence {
     /// Somebody presses a button of a page, mostly of one that nobody has answered yet.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one step of the model: a request and what it may change"
+    )]
     pub(super) async fn click(&mut self) {
         let fresh = |at: &usize| !self.shown[*at].answered;
         let open: Vec<usize> = (0..self.shown.len()).filter(fresh).collect();

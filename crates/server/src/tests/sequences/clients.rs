@@ -52,6 +52,10 @@ impl App {
 }
 
 impl Sequence {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one step of the model: a request and what it may change"
+    )]
     pub(super) async fn register(&mut self) {
         let node = self.some_node();
         let key = Key::es256();

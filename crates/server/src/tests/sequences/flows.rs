@@ -100,6 +100,10 @@ impl Sequence {
         self.hold(at, node, &tokens).await;
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one step of the model: a request and what it may change"
+    )]
     pub(super) async fn act_for_itself(&mut self) {
         let Some(app) = self.some_app().filter(|&app| self.apps[app].is_confidential()) else {
             return;
