@@ -32,15 +32,27 @@ impl Mention {
 /// # Errors
 /// When a folder cannot be read.
 pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = all_files(folder)?;
+    files.retain(|path| {
+        let mut inside = path.strip_prefix(folder).unwrap_or(path).iter();
+        !inside.any(|part| part == "tests" || part == "tests.rs")
+    });
+    Ok(files)
+}
+
+/// Every `.rs` file under `folder`, sorted; not what cargo wrote.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn all_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && name != "tests" {
+            if path.is_dir() && !path.ends_with("target") {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests.rs" {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(path);
             }
         }

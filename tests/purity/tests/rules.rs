@@ -212,6 +212,30 @@ fn boringtun_and_smoltcp_stay_in_their_homes() {
     }
 }
 
+/// Functions are held to 60 by clippy's `too_many_lines`.
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    const MOST: usize = 500;
+    let (mut found, mut scanned) = (String::new(), 0);
+    for folder in ["crates", "examples", "tests"] {
+        for path in source::all_files(&root().join(folder)).expect("the folder can be read") {
+            scanned += 1;
+            let lines = fs::read_to_string(&path)
+                .expect("a source file is text")
+                .lines()
+                .count();
+            if lines > MOST {
+                writeln!(found, "{} has {lines} lines", path.display()).expect("text");
+            }
+        }
+    }
+    assert!(scanned > 300, "only {scanned} files were scanned");
+    assert!(
+        found.is_empty(),
+        "split by subject what is longer than {MOST} lines:\n{found}"
+    );
+}
+
 #[test]
 fn one_version_of_x25519_dalek() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
