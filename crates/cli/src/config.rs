@@ -257,22 +257,21 @@ impl Reader<'_> {
         Some(url)
     }
 
-    /// Of one peer, and of all together.
+    /// Of one peer, and of all together: without a word about these, twenty times as much.
     fn rates(&mut self) -> (Option<u32>, Option<u32>) {
         let per_peer = self.one("rate_limit_per_peer", parse::count);
+        if self.layers.written("rate_limit").is_empty() {
+            return (per_peer, per_peer.map(|peer| peer.saturating_mul(20)));
+        }
         let in_total = self.one("rate_limit", parse::count);
         if let (Some(peer), Some(all @ 1..)) = (per_peer, in_total)
             && all <= peer
         {
-            let name = ["rate_limit", "rate_limit_per_peer"]
-                .into_iter()
-                .find(|name| !self.layers.written(name).is_empty());
             let text = format!(
                 "rate_limit = {all} is not above rate_limit_per_peer = {peer}, so that one peer could use it up for all \
-                 others: make it many times as much, or 0 for no limit"
+                 others: make it many times as much, leave it out, or 0 for no limit"
             );
-            let source = name.map_or(Source::Whole, |name| self.source_of(name));
-            self.problems.add(source, text);
+            self.problems.add(self.source_of("rate_limit"), text);
         }
         (per_peer, in_total)
     }

@@ -226,8 +226,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new(
         "rate_limit",
         "N",
-        Some("2000"),
-        "Requests per second of all peers together, and connections; 0 = no limit",
+        None,
+        "The same of all peers together [default: 20 times that]",
     ),
     Key::new(
         "log",

@@ -482,16 +482,24 @@ fn an_emptied_credential_is_no_key_and_no_mistake() {
 
 #[test]
 fn what_all_peers_may_do_is_more_than_what_one_may_do() {
-    let settings = Written::new().load().unwrap();
-    assert_eq!((settings.rate_limit_per_peer, settings.rate_limit), (100, 2000));
-    for toml in ["rate_limit = 0", "rate_limit = 101", "rate_limit_per_peer = 0"] {
-        assert!(Written::new().toml(toml).load().is_ok(), "{toml}");
-    }
-    for toml in ["rate_limit = 100", "rate_limit_per_peer = 2000"] {
-        let problems = Written::new().toml(toml).problems();
-        assert!(
-            problems[0].starts_with("countersign.toml:1: rate_limit = "),
-            "{problems:?}"
+    for (toml, per_peer, in_total) in [
+        ("", 100, 2000),
+        ("rate_limit_per_peer = 3000", 3000, 60_000),
+        ("rate_limit_per_peer = 0", 0, 0),
+        ("rate_limit = 0", 100, 0),
+        ("rate_limit = 101", 100, 101),
+        ("rate_limit_per_peer = 0\nrate_limit = 500", 0, 500),
+    ] {
+        let settings = Written::new().toml(toml).load().unwrap();
+        assert_eq!(
+            (settings.rate_limit_per_peer, settings.rate_limit),
+            (per_peer, in_total),
+            "{toml}"
         );
     }
+    let problems = Written::new().toml("rate_limit = 100").problems();
+    assert!(
+        problems[0].starts_with("countersign.toml:1: rate_limit = 100 is not above"),
+        "{problems:?}"
+    );
 }
