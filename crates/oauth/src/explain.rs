@@ -267,7 +267,7 @@ impl Telling<'_> {
                 )
             },
             Err(PageError::NotYours(whose)) => {
-                let remedies = whose.remedies(&self.settings.registration.own_tags);
+                let remedies = whose.remedies(&self.settings.registration.own_names);
                 no(Kind::Client, id, &PageError::NotYours(whose).to_string(), remedies)
             }
             Err(error) => no(Kind::Client, id, &error.to_string(), Vec::new()),
@@ -414,7 +414,7 @@ impl Telling<'_> {
 
     fn grant(&self, effect: &str, rule: &Value) -> Remedy {
         let sources = self.question.subject.policy_sources();
-        Remedy::grant(effect, &sources, &self.settings.registration.own_tags, rule)
+        Remedy::grant(effect, &sources, &self.settings.registration.own_names, rule)
     }
 }
 

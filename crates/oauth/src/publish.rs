@@ -131,7 +131,7 @@ pub(crate) fn is_registrant(client: &Client, node: &Caller) -> bool {
 }
 
 impl Unpublished {
-    /// What would publish it; `servers` are the tags of this server.
+    /// What would publish it; `servers` is what policy calls this server.
     pub fn remedies(&self, servers: &[String]) -> Vec<Remedy> {
         let mut remedies = vec![Remedy::command(
             "publishes this client",

@@ -48,8 +48,8 @@ pub struct Rules {
     pub mode: Mode,
     /// How many clients one owner may have; 0 means any number.
     pub max_clients_per_owner: u64,
-    /// How a policy rule names this server: its tags.
-    pub own_tags: Vec<String>,
+    /// How a policy rule names this server: by its tags, or by its addresses if it has none.
+    pub own_names: Vec<String>,
     /// Which identities are believed.
     pub identity: IdentityRules,
 }
@@ -224,7 +224,7 @@ fn remedies(caller: &Caller, rules: &Rules) -> Vec<Remedy> {
         Remedy::grant(
             "lets this caller register",
             &caller.policy_sources(),
-            &rules.own_tags,
+            &rules.own_names,
             &rule,
         ),
         Remedy::setting(

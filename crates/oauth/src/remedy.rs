@@ -40,7 +40,7 @@ impl Remedy {
         Self::add(format!("a terminal on this server: {effect}"), line)
     }
 
-    /// A grant of the tailnet policy: `rule` for `sources`, on the server whose tags are `servers`.
+    /// A grant of the tailnet policy: `rule` for `sources`, on the server that it calls `servers`.
     pub fn grant(effect: &str, sources: &[String], servers: &[String], rule: &Value) -> Self {
         Self::add(
             format!("the tailnet policy, in \"grants\": {effect}"),

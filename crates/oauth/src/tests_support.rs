@@ -79,7 +79,7 @@ pub(crate) fn registration_rules() -> register::Rules {
     register::Rules {
         mode: register::Mode::Capability,
         max_clients_per_owner: 100,
-        own_tags: vec!["tag:internal-idp".into()],
+        own_names: vec!["tag:internal-idp".into()],
         identity: IdentityRules {
             netmap_max_age: Duration::from_secs(86_400),
             routers_are_users: false,

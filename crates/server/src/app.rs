@@ -100,7 +100,7 @@ impl App {
             registration: Rules {
                 mode: config.registration,
                 max_clients_per_owner: config.dcr_max_clients_per_user,
-                own_tags: config.own_tags.clone(),
+                own_names: config.own_names.clone(),
                 identity: identity.clone(),
             },
             tokens: token::Rules {

@@ -15,8 +15,8 @@ pub struct ServerConfig {
     pub tls: TlsMode,
     /// Who may register clients.
     pub registration: Mode,
-    /// The node's own tags: how a policy rule names this server.
-    pub own_tags: Vec<String>,
+    /// How a policy rule names this server, as [`names_in_policy`](crate::names_in_policy) tells.
+    pub own_names: Vec<String>,
     /// Origins, besides loopback ones, whose pages may register: `https://host[:port]`.
     pub cors_origins: Vec<String>,
     /// How old the netmap may be before nobody is anybody.

@@ -55,6 +55,6 @@ pub use self::{
     peer::{Directory, Inbound, Peer, Wanted, Withdrawn},
     server::{ServeError, Server, StartError},
     server_secret::SecretError,
-    tailnet::{TailnetDirectory, TailnetInbound},
+    tailnet::{TailnetDirectory, TailnetInbound, names_in_policy},
     tls::{TlsError, stored_root_pem},
 };

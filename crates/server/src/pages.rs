@@ -215,7 +215,7 @@ fn meaning(scope: &str) -> Markup {
     html! { (words) }
 }
 
-/// Why the user is not sent on; `servers` are the tags of this server.
+/// Why the user is not sent on; `servers` is what policy calls this server.
 pub(crate) fn page_error(error: &PageError, servers: &[String], request_id: &str) -> Markup {
     match error {
         PageError::NotYours(whose) => remedies::unpublished(whose, servers, request_id),

@@ -78,6 +78,17 @@ pub struct TailnetDirectory {
 
 const KNOWN: usize = 4096;
 
+/// How `dst` of a policy rule names the node: by its tags, or by its addresses if it has none. Not by its user, whose every
+/// node that would mean.
+pub fn names_in_policy(node: &Node) -> Vec<String> {
+    let status = node.status();
+    if status.tags.is_empty() {
+        status.addresses.iter().map(ToString::to_string).collect()
+    } else {
+        status.tags
+    }
+}
+
 impl TailnetDirectory {
     /// The tailnet as `node` sees it, for a server that listens on `port` of it.
     pub fn new(node: Arc<Node>, port: u16) -> Self {

@@ -163,7 +163,7 @@ fn config() -> ServerConfig {
         issuer: Issuer::parse(&format!("http://{HOST}")).unwrap(),
         tls: TlsMode::Off,
         registration: Mode::Capability,
-        own_tags: vec!["tag:internal-idp".into()],
+        own_names: vec!["tag:internal-idp".into()],
         cors_origins: vec!["https://inspector.example".into()],
         netmap_max_age: Duration::from_secs(86_400),
         routers_are_users: false,

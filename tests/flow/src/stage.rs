@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use countersign_oauth::register::Mode;
 use countersign_server::{
     ClaimSettings, Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode,
-    TokenSettings, issuer,
+    TokenSettings, issuer, names_in_policy,
 };
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::Node;
@@ -120,7 +120,7 @@ impl Stage {
             issuer,
             tls: if self.https { TlsMode::InternalCa } else { TlsMode::Off },
             registration: self.registration,
-            own_tags: status.tags,
+            own_names: names_in_policy(&node),
             cors_origins: Vec::new(),
             netmap_max_age: Duration::from_secs(86_400),
             routers_are_users: false,

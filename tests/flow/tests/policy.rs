@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use countersign_flow_tests::{ALICE, BOB, PATIENCE, Scene, Served, ask, registration};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tailnet_testkit::AuthKeySpec;
 
 async fn json(served: &Served, args: &[&str]) -> Value {
@@ -130,4 +130,37 @@ async fn a_rule_that_cannot_be_read_is_in_the_log_when_it_arrives_and_explained(
         "{}",
         said[0]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tags_is_named_by_its_addresses_and_what_it_tells_to_write_helps() {
+    let scene = Scene::new().await;
+    let key = scene.key_file(AuthKeySpec::user(ALICE)).display().to_string();
+    let mut flags = scene.flags("idp");
+    flags.extend(["--auth-key-file", &key, "--tags", ""].map(str::to_owned));
+    let served = Served::start(&scene.path(""), &flags);
+    let status = served.status().await;
+    assert_eq!(status["node"]["tags"], json!([]));
+    let bob = scene.person("bob", BOB).await;
+    let refused = ask(&bob, "idp", &registration("idp.tailnet.test")).await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let body: Value = serde_json::from_str(refused.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let grant = &body["remedies"][0]["add"];
+    assert_eq!(grant["dst"], status["node"]["addresses"], "{body}");
+    let told = json(&served, &["policy", "explain", "--user", BOB, "--json"]).await;
+    assert_eq!(step(&told[0], "registration")["remedies"][0]["add"], *grant);
+
+    let everybody = json!({ "src": ["*"], "dst": ["*"], "ip": ["*"] });
+    let policy = json!({ "grants": [everybody, grant] });
+    scene.tailnet.set_policy(&policy.to_string()).unwrap();
+    let registered = async {
+        while !ask(&bob, "idp", &registration("idp.tailnet.test"))
+            .await
+            .starts_with("HTTP/1.1 201")
+        {}
+    };
+    tokio::time::timeout(PATIENCE, registered)
+        .await
+        .expect("the rule that was told");
+    assert_eq!(served.stop().await.0, Some(0));
 }

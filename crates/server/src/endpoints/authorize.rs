@@ -250,7 +250,7 @@ fn refuse(app: &App, exchange: &Exchange, caller: &Caller, client: &str, error: 
     log(exchange, caller, client, Decision::Refused, &error.to_string());
     reply::page(
         status::BAD_PAGE,
-        pages::page_error(error, &app.registration.own_tags, &exchange.request_id),
+        pages::page_error(error, &app.registration.own_names, &exchange.request_id),
     )
 }
 

@@ -249,7 +249,7 @@ fn refuse_page(app: &App, exchange: &Exchange, caller: &Caller, client: &str, er
     };
     let reason = page.to_string();
     event::decided(EVENT, caller, client, Decision::Refused, &exchange.request_id, &reason);
-    let markup = pages::page_error(page, &app.registration.own_tags, &exchange.request_id);
+    let markup = pages::page_error(page, &app.registration.own_names, &exchange.request_id);
     reply::page(status::BAD_PAGE, markup)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use countersign_oauth::register::Mode;
 use countersign_server::{
-    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, issuer,
+    Clock, Issuer, Limits, Server, ServerConfig, TailnetDirectory, TailnetInbound, TlsMode, issuer, names_in_policy,
 };
 use countersign_store::{OpenOptions, Store};
 use tailnet_node::{AuthKey, MachinePublic, Node, NodeConfig, NodeState};
@@ -198,7 +198,7 @@ async fn server(settings: &Settings, node: &Arc<Node>, store: &Store) -> Result<
             Registration::Network => Mode::Network,
             Registration::Off => Mode::Off,
         },
-        own_tags: status.tags,
+        own_names: names_in_policy(node),
         cors_origins: settings.cors_origins.clone(),
         netmap_max_age: settings.netmap_max_age,
         routers_are_users: settings.routers_are_users,
