@@ -40,8 +40,6 @@ pub struct Authorization {
     pub scopes: Vec<String>,
     /// The servers the tokens are for; none means this server's userinfo only.
     pub resources: Vec<Resource>,
-    /// `nonce`, for the id_token.
-    pub nonce: Option<String>,
     /// When the user clicked.
     #[serde(with = "time::serde::timestamp")]
     pub auth_time: OffsetDateTime,
@@ -121,6 +119,9 @@ pub struct Code {
     pub hash: SecretHash,
     /// What it stands for.
     pub authorization: Authorization,
+    /// `nonce`, for the id_token that it is redeemed for. Not part of what a grant keeps: it belongs to this one answer, and
+    /// the id_token of a refresh has none (OpenID Connect Core 12.2).
+    pub nonce: Option<String>,
     /// Where it was sent.
     pub redirect_uri: String,
     /// Who may redeem it: whoever knows the verifier.
@@ -153,11 +154,11 @@ impl Code {
                 subject: Subject::of(caller),
                 scopes,
                 resources: request.resources.clone(),
-                nonce: request.nonce.clone(),
                 auth_time,
                 published_by: request.published_by.clone(),
                 publication: request.publication,
             },
+            nonce: request.nonce.clone(),
             redirect_uri: request.redirect_uri.clone(),
             challenge: request.challenge.clone(),
             expires_at: now + CODE_LIFETIME,

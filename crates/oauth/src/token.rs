@@ -195,6 +195,8 @@ struct Making<'a> {
     grant: &'a Grant,
     scopes: Vec<String>,
     resources: &'a [Resource],
+    /// Of the code, where one is redeemed.
+    nonce: Option<&'a str>,
     live: &'a Caller,
     asking: &'a Asking<'a>,
 }
@@ -248,8 +250,8 @@ impl Making<'_> {
         );
         id.insert("acr".into(), Value::from(ACR));
         id.insert("amr".into(), json!(AMR));
-        if let Some(nonce) = &authorization.nonce {
-            id.insert("nonce".into(), Value::from(nonce.as_str()));
+        if let Some(nonce) = self.nonce {
+            id.insert("nonce".into(), Value::from(nonce));
         }
         id
     }

@@ -82,10 +82,7 @@ fn a_click_gives_a_code_bound_to_everything_that_was_shown() {
     );
     assert_eq!(code.expires_at, NOW + Duration::seconds(60));
     assert_eq!(code.authorization.subject, Subject::of(&alice()));
-    assert_eq!(
-        (code.authorization.nonce.as_deref(), code.authorization.auth_time),
-        (Some("n"), NOW)
-    );
+    assert_eq!((code.nonce.as_deref(), code.authorization.auth_time), (Some("n"), NOW));
     let text = answer
         .location
         .split("code=")

@@ -20,7 +20,6 @@ fn given() -> Authorization {
         subject: Subject::of(&alice()),
         scopes: vec!["read".into(), "write".into()],
         resources: vec![Resource::parse("https://mcp.example/").unwrap()],
-        nonce: None,
         auth_time: NOW,
         published_by: None,
         publication: None,

@@ -18,7 +18,6 @@ fn grant_of(caller: &Caller) -> Grant {
             subject,
             scopes: Vec::new(),
             resources: Vec::new(),
-            nonce: None,
             auth_time: NOW,
             published_by: None,
             publication: None,

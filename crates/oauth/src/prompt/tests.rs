@@ -116,7 +116,7 @@ fn a_session_and_a_remembered_consent_give_a_code_that_rests_on_the_earlier_clic
     assert!(answer.location.starts_with("http://localhost:5000/cb?x=1&code="));
     assert_eq!(code.authorization.auth_time, NOW);
     assert_eq!(code.authorization.subject, Subject::of(&alice()));
-    assert_eq!(code.authorization.nonce.as_deref(), Some("n2"));
+    assert_eq!(code.nonce.as_deref(), Some("n2"));
 }
 
 #[test]

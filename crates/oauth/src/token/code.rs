@@ -185,6 +185,7 @@ fn issue(
         grant: &grant,
         scopes,
         resources: &resources,
+        nonce: code.nonce.as_deref(),
         live,
         asking,
     };

@@ -62,7 +62,6 @@ fn tokens(asking: &Asking<'_>, rng: &mut dyn RngCore) -> Result<Tokens, OAuthErr
             subject,
             scopes: scopes.clone(),
             resources,
-            nonce: None,
             auth_time: now,
             published_by: None,
             publication: None,

@@ -244,6 +244,7 @@ fn tokens(
         grant,
         scopes,
         resources: &resources,
+        nonce: None,
         live,
         asking,
     };

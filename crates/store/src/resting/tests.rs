@@ -158,7 +158,7 @@ fn grant(node: &str, redeemed_at: &str, handle: u8) -> Grant {
         "id": GrantId::of(NodeTag::of(node), &[handle; 16]), "node_id": redeemed_at, "expires_at": 10, "revoked": false,
         "refresh": null, "code": SecretHash::of("code"),
         "authorization": {
-            "client": "c", "subject": subject, "scopes": [], "resources": [], "nonce": null, "auth_time": 0,
+            "client": "c", "subject": subject, "scopes": [], "resources": [], "auth_time": 0,
         },
     }))
     .unwrap()
@@ -167,7 +167,7 @@ fn grant(node: &str, redeemed_at: &str, handle: u8) -> Grant {
 fn code(node: &str, publisher: Option<&str>, name: &str) -> Code {
     let authorization = json!({
         "client": "c", "subject": {"node_id": node, "owner": {"user": 1}, "label": "alice"}, "scopes": [],
-        "resources": [], "nonce": null, "auth_time": 0,
+        "resources": [], "auth_time": 0,
         "published_by": publisher.map(|node| json!({"node_id": node, "owner": {"user": 2}})),
     });
     serde_json::from_value(json!({

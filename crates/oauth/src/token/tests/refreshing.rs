@@ -25,6 +25,23 @@ fn refreshing_rotates_and_the_same_node_gets_the_same_successor_again() {
     issued(scene.refresh("", &third, &rotated));
 }
 
+/// OpenID Connect Core 12.2: the same authentication, and no `nonce`, which belongs to the request that led to it.
+#[test]
+fn an_id_token_of_a_refresh_tells_of_the_same_login_without_its_nonce() {
+    let mut scene = scene();
+    let (grant, tokens) = scene.issued();
+    let (first, token) = (tokens.id.unwrap(), tokens.refresh.unwrap());
+    assert_eq!(first["nonce"], "n");
+    let (writes, rotated) = issued(scene.refresh("", &token, &grant));
+    let (_, graced) = issued(scene.refresh("", &token, &writes.grant.unwrap()));
+    for again in [rotated.id.unwrap(), graced.id.unwrap()] {
+        assert_eq!(again.get("nonce"), None);
+        for claim in ["iss", "sub", "aud", "auth_time"] {
+            assert_eq!(again[claim], first[claim], "{claim}");
+        }
+    }
+}
+
 /// Random bytes that do not come again.
 struct Hashed(u64);
 
