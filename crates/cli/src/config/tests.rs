@@ -470,14 +470,8 @@ fn an_emptied_credential_is_no_key_and_no_mistake() {
     let written = Written::new();
     written.file("auth_key", "");
     let folder = written.folder.path().to_str().unwrap().to_owned();
-    assert!(
-        written
-            .variable("CREDENTIALS_DIRECTORY", &folder)
-            .load()
-            .unwrap()
-            .auth_key
-            .is_none()
-    );
+    let settings = written.variable("CREDENTIALS_DIRECTORY", &folder).load().unwrap();
+    assert!(settings.auth_key.is_none());
 }
 
 #[test]
